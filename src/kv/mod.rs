@@ -1,0 +1,1 @@
+//! What Workers KV is, as a Rust contract.

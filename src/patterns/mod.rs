@@ -1,0 +1,1 @@
+//! The product: one file per pattern, pure decisions over a [`Store`](crate::kv::Store), a clock and randomness.

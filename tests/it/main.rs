@@ -1,0 +1,1 @@
+//! All native tests, in one binary because linking many is slow.
