@@ -25,6 +25,7 @@ const CHECKS = {
   deny: { title: "licences, duplicates and origins of the dependencies: cargo deny", check: () => deny("bans", "licenses", "sources") },
   advisories: { title: "known vulnerabilities of the dependencies: cargo deny", check: advisories },
   types: node("packages", ["tsc", "--noEmit"]),
+  "types-bench": node("packages", ["tsc", "--noEmit", "--project", "bench"]),
   vitest: node("bundle", ["vitest", "run"]),
   deploy: node("bundle", ["wrangler", "deploy", "--dry-run"]),
 };

@@ -14,14 +14,14 @@ export function checkPrograms() {
     missing.push(`Node.js 20 or newer is needed, this is ${process.version}: install it from https://nodejs.org.`);
   }
   const needs = [
-    ["rustup", "rustup is missing: install Rust from https://rustup.rs."],
-    ["cargo", "cargo is missing: install Rust from https://rustup.rs, and have ~/.cargo/bin on the PATH."],
-    ["npm", "npm is missing: install it with Node.js from https://nodejs.org."],
-    ["cc", "A C compiler is missing (Rust links with it): install build-essential, or Xcode's command line tools."],
+    [["rustup", "cargo"], "Rust is missing: install it with rustup from https://rustup.rs, and have ~/.cargo/bin on the PATH."],
+    [["npm"], "npm is missing: install it with Node.js from https://nodejs.org."],
+    [["cc"], "A C compiler is missing (Rust links with it): install build-essential, or Xcode's command line tools."],
   ];
-  for (const [program, sentence] of needs) {
-    // `which` finds the file; running cargo here could already ask for a toolchain that is not installed.
-    if (output("sh", ["-c", `command -v ${program}`]) === undefined) missing.push(sentence);
+  for (const [programs, sentence] of needs) {
+    // Only looked for: cargo, when run, may already ask for a toolchain that is not installed.
+    const there = programs.every((program) => output("sh", ["-c", `command -v ${program}`]) !== undefined);
+    if (!there) missing.push(sentence);
   }
   if (missing.length > 0) throw new Problem(missing.join("\n"));
 }
