@@ -25,7 +25,7 @@ async function checkPortIsFree(number) {
       server.listen(number, host, () => server.close(() => resolve(undefined)));
     });
     if (failure === "EADDRINUSE") {
-      throw new Problem(`Port ${number} is in use: stop what listens there, or choose another: PORT=${number === 65_535 ? 8788 : number + 1} npm start`);
+      throw new Problem(`Port ${number} is in use: stop what listens there, or choose another with PORT=... npm start.`);
     }
     if (failure === "EACCES") throw new Problem(`Port ${number} may not be opened by this user: choose one above 1023.`);
   }

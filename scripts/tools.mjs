@@ -9,6 +9,7 @@ const read = (name) => readFileSync(join(root, name), "utf8");
 
 /** One sentence per missing program, all at once, before anything takes time. */
 export function checkPrograms() {
+  if (process.platform === "win32") throw new Problem("These commands need Linux or macOS: on Windows use WSL.");
   const missing = [];
   if (Number(process.versions.node.split(".")[0]) < 20) {
     missing.push(`Node.js 20 or newer is needed, this is ${process.version}: install it from https://nodejs.org.`);
@@ -62,6 +63,7 @@ export async function packages() {
 }
 
 const locked = (crate) => new RegExp(`name = "${crate}"\nversion = "(.+)"`).exec(read("Cargo.lock"))[1];
+// For machines that reach GitHub: worker-build fetches its own wasm-bindgen, which saves the minutes of compiling it.
 const downloads = process.env.KV_PATTERNS_DOWNLOAD_TOOLS === "1";
 
 // worker-build is released with the crate `worker`, and wasm-bindgen refuses any crate version but its own: Cargo.lock
@@ -79,7 +81,8 @@ function find({ program, version }) {
 async function cargoProgram(tool) {
   await step(`${tool.program} ${tool.version()}`, async () => {
     if (find(tool)) return "installed";
-    console.log("  compiled once, which takes minutes");
+    const hint = tool === WASM_BINDGEN ? "; KV_PATTERNS_DOWNLOAD_TOOLS=1 downloads it from GitHub instead" : "";
+    console.log(`  compiled once, which takes minutes${hint}`);
     const path = join(root, ".tools");
     await run("cargo", ["install", tool.crate, "--version", tool.version(), "--root", path, "--force", ...tool.args]);
   });
