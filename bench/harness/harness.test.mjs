@@ -123,6 +123,31 @@ test("medians and ratios are taken round by round", () => {
   assert.deepEqual(perRequest(undefined, { reads: 20 }, 10), { reads: 2, writes: 0, deletes: 0, lists: 0, calls: 0 });
 });
 
+test("a Durable Object has SQLite", async () => {
+  const source = `import { DurableObject } from "cloudflare:workers";
+export class Counter extends DurableObject {
+  async fetch() {
+    const { sql } = this.ctx.storage;
+    sql.exec("CREATE TABLE IF NOT EXISTS hits (n)");
+    sql.exec("INSERT INTO hits VALUES (1)");
+    return Response.json(sql.exec("SELECT count(*) AS n FROM hits").one());
+  }
+}
+export default { fetch: (request, env) => env.COUNTER.getByName("a").fetch(request) };`;
+  const durableObjects = [{ name: "COUNTER", className: "Counter" }];
+  const worker = await start(prepare({ name: "objects", compatibilityDate, files: { "index.js": source }, durableObjects }, path.join(folder, "objects")));
+  try {
+    for (const n of [1, 2]) assert.deepEqual(JSON.parse((await once(worker.socket, { method: "GET", path: "/" })).body.toString()), { n });
+  } finally {
+    await worker.stop();
+  }
+});
+
+test("a Worker that does not start says why", async () => {
+  const broken = prepare({ name: "broken", compatibilityDate, files: { "index.js": "no such syntax" } }, path.join(folder, "broken"));
+  await assert.rejects(start(broken), /broken.*SyntaxError/s);
+});
+
 function peer(body, { reads = 1, header = "x-request-id: 1" } = {}) {
   const head = `HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nserver-timing: kv\r\n${header}`;
   const operations = { reads, writes: 0, deletes: 0, lists: 0, calls: 1 };

@@ -37,11 +37,19 @@ function workerService({ modules, compatibilityDate, compatibilityFlags = [], kv
       modules = [${modules.map(moduleEntry).join(", ")}],
       bindings = [${bindings.join(",\n        ")}],
       durableObjectNamespaces = [${objects.join(", ")}],
-      durableObjectStorage = (inMemory = void)))`;
+      durableObjectStorage = ${objects.length > 0 ? '(localDisk = "objects")' : "(none = void)"}))`;
 }
 
-function configOf(worker, socket, kvSocket) {
+/** Where Durable Objects keep their SQLite files; workerd's in-memory storage has no SQL. */
+function diskService(folder) {
+  const disk = path.join(folder, "objects");
+  fs.mkdirSync(disk, { recursive: true });
+  return `(name = "objects", disk = (path = ${text(disk)}, writable = true))`;
+}
+
+function configOf(worker, folder, socket, kvSocket) {
   const services = [workerService(worker), ...(worker.kvBindings ?? []).map((binding) => kvService(worker.name, binding, kvSocket))];
+  if (worker.durableObjects?.length > 0) services.push(diskService(folder));
   return `using Workerd = import "/workerd/workerd.capnp";
 const config :Workerd.Config = (
   services = [
@@ -59,7 +67,7 @@ export function prepare(worker, folder, kvSocket) {
   for (const [name, bytes] of Object.entries(worker.files)) fs.writeFileSync(path.join(folder, name), bytes);
   const socket = path.join(folder, "http.sock");
   const config = path.join(folder, "config.capnp");
-  fs.writeFileSync(config, configOf({ ...worker, modules: Object.keys(worker.files) }, socket, kvSocket));
+  fs.writeFileSync(config, configOf({ ...worker, modules: Object.keys(worker.files) }, folder, socket, kvSocket));
   return { name: worker.name, config, socket };
 }
 
