@@ -3,8 +3,9 @@
 //   name      as printed and as `--routes=` takes it
 //   method, path, status
 //   prepare   optional; `async (call) => state`, makes what the requests need, through the peer's own HTTP. It runs before
-//             every sample, on an empty KV, and is not counted. `call({ method, path, body })` answers `{ status, json }`
-//   request   optional; `(i, state) => ({ path?, body? })`, request number i of the `VARIANTS` that a sample repeats in turn
+//             every round, on an empty KV, and is not counted. `call({ method, path, body })` answers `{ status, json }`
+//   request   optional; `(i, state) => ({ path?, headers?, body? })`, request number i of the `VARIANTS` that a sample repeats
+//             in turn; a body of bytes is sent as it is, any other as JSON
 //
 // The same row drives the three peers: `floor/<pattern>.js` and `typescript/<pattern>.ts` need a handler for it, and ours
 // has one already. A pattern with a Durable Object also names it in `peers.mjs`.
@@ -19,7 +20,7 @@ const member = (i) => ({
   data: { plan: "team", locale: "en-GB", seats: 12, trial: false },
 });
 
-/** One live session per variant; their tokens. Made anew for each sample, so that no refresh is due to write. */
+/** One live session per variant; their tokens. Made anew for each round, so that no refresh is due to write. */
 async function issueTokens(call) {
   const tokens = [];
   for (let i = 0; i < VARIANTS; i += 1) {

@@ -13,7 +13,7 @@
 // KV is an in-memory service in a workerd process of its own, reached over a Unix socket. In the peer's process it would
 // add its JavaScript to every peer's CPU and pull every ratio towards 1, which flatters the slower; apart, a KV call costs
 // the peer what it costs any client of a remote store: one HTTP exchange. That remainder is the same for all three.
-// (Tried both ways, a peer's CPU per request came out within a tenth, so the choice moves the ratios little.)
+// (Tried both ways, a peer's CPU per request came out within an eighth, so the choice moves the ratios little.)
 //
 // Fairness is checked, not assumed: equal KV operations by the service's own counters, equal JSON shape and headers
 // between `typescript` and `ours`, replies of `floor` of the same length. A row that fails is printed, and the run exits 1.
@@ -26,7 +26,7 @@
 //   --requests=3000     requests per sample
 //   --connections=8     kept-alive connections, one request at a time each
 //   --cold-starts=7     process starts of each peer
-//   --peers=a,b         leaves peers out, while writing one; says so in the results
+//   --peers=a,b         only these peers, while one is being written; the run says which it left out
 //   --save              also write bench/results.json
 
 import fs from "node:fs";
@@ -35,7 +35,7 @@ import path from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { parseArgs } from "node:util";
-import { once, Pool, render } from "./harness/http.mjs";
+import { jsonOf, once, Pool, render } from "./harness/http.mjs";
 import { describe, median, perRequest, ratio, sizesOf, spread, table, unfairness } from "./harness/report.mjs";
 import { cpuMicros, prepare, start } from "./harness/workerd.mjs";
 import { kvWorker, peerWorkers, requestHeaders, UsageError } from "./peers.mjs";
@@ -96,10 +96,13 @@ async function requestsOf(row, peer) {
   const call = async ({ method, path: where, body }) => {
     const reply = await once(peer.socket, { method, path: where, headers: requestHeaders, body });
     if (reply.status >= 400) throw new Error(`${peer.name} ${method} ${where}: ${reply.status} ${reply.body}\n${peer.stderr()}`);
-    return { status: reply.status, json: reply.body.length > 0 ? JSON.parse(reply.body.toString()) : null };
+    return { status: reply.status, json: jsonOf(reply) };
   };
   const state = await row.prepare?.(call);
-  return Array.from({ length: VARIANTS }, (_, i) => ({ method: row.method, path: row.path, headers: requestHeaders, ...row.request?.(i, state) }));
+  return Array.from({ length: VARIANTS }, (_, i) => {
+    const { path: where = row.path, headers = {}, body } = row.request?.(i, state) ?? {};
+    return { method: row.method, path: where, headers: { ...requestHeaders, ...headers }, body };
+  });
 }
 
 /** Sends `total` requests to each of `loads` in slices, the peers taking turns and each turn starting with another. */
@@ -119,7 +122,13 @@ async function measureRound(row, peers, kv, { requests: total, warmUp }) {
     const requests = await requestsOf(row, peer);
     replies.push(await once(peer.socket, requests[0]));
     const rendered = requests.map(render);
-    loads.push((count) => peer.pool.drive({ requests: rendered, count, status: row.status }));
+    loads.push(async (count) => {
+      try {
+        await peer.pool.drive({ requests: rendered, count, status: row.status });
+      } catch (error) {
+        throw new Error(`${row.name}, ${peer.name}: ${error.message}\n${peer.stderr()}`, { cause: error });
+      }
+    });
   }
   await interleave(loads, warmUp);
   await delay(SETTLE_MS);
@@ -253,6 +262,10 @@ async function main() {
   if (left.length > 0) console.error(`Left out by --peers: ${left.join(", ")}.`);
   // Unix socket paths are short (108 bytes), so the sockets live in the system's temporary folder.
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), "kv-bench-"));
+  const clean = () => fs.rmSync(folder, { recursive: true, force: true });
+  // Ctrl-C leaves neither files nor processes: `start` kills its process when this one exits.
+  process.once("exit", clean);
+  for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, () => process.exit(130));
   try {
     const { rounds, requests, connections } = settings;
     const machine = { cpu: os.cpus()[0]?.model, cores: os.cpus().length, node: process.version };
@@ -262,7 +275,7 @@ async function main() {
     if (settings.save) write(path.join(bench, "results.json"), results);
     if (results.rows.some((row) => row.unfair.length > 0)) process.exitCode = 1;
   } finally {
-    fs.rmSync(folder, { recursive: true, force: true });
+    clean();
   }
 }
 

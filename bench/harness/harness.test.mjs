@@ -114,6 +114,8 @@ test("a chunked reply is put together", () => {
 
 test("a request carries its length in bytes", () => {
   assert.match(render({ method: "POST", path: "/", body: "ü" }).toString(), /Content-Length: 4\r\n\r\n"ü"$/);
+  assert.match(render({ method: "PUT", path: "/", body: Buffer.from("ü") }).toString(), /octet-stream\r\nContent-Length: 2\r\n\r\nü$/);
+  assert.equal(render({ method: "GET", path: "/a" }).toString(), "GET /a HTTP/1.1\r\nHost: bench.invalid\r\n\r\n");
 });
 
 test("medians and ratios are taken round by round", () => {

@@ -8,13 +8,19 @@ const TIMEOUT_MS = 10_000;
 const HEAD_END = Buffer.from("\r\n\r\n");
 const LINE_END = Buffer.from("\r\n");
 
-/** The bytes of a request. `body`, if any, is sent as JSON. */
+/** The bytes of a request. A `body` of bytes is sent as it is, any other as JSON. */
 export function render({ method, path, headers = {}, body }) {
-  const payload = body === undefined ? "" : JSON.stringify(body);
-  const lines = [`${method} ${path} HTTP/1.1`, "Host: bench.invalid"];
-  for (const [name, value] of Object.entries(headers)) lines.push(`${name}: ${value}`);
-  if (body !== undefined) lines.push("Content-Type: application/json", `Content-Length: ${Buffer.byteLength(payload)}`);
-  return Buffer.from(`${lines.join("\r\n")}\r\n\r\n${payload}`);
+  const raw = body instanceof Uint8Array;
+  const payload = raw ? body : Buffer.from(body === undefined ? "" : JSON.stringify(body));
+  const type = { "Content-Type": raw ? "application/octet-stream" : "application/json" };
+  const all = body === undefined ? headers : { ...type, ...headers, "Content-Length": payload.length };
+  const lines = [`${method} ${path} HTTP/1.1`, "Host: bench.invalid", ...Object.entries(all).map(([name, value]) => `${name}: ${value}`)];
+  return Buffer.concat([Buffer.from(`${lines.join("\r\n")}\r\n\r\n`), payload]);
+}
+
+/** A reply's JSON, or null when it holds something else. */
+export function jsonOf(reply) {
+  return (headersOf(reply)["content-type"] ?? "").includes("json") ? JSON.parse(reply.body.toString()) : null;
 }
 
 function readChunks(bytes, start) {

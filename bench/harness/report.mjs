@@ -1,13 +1,13 @@
 // What samples become: medians, ratios with their spread, the fairness of a row, and the printed table.
 
 import zlib from "node:zlib";
-import { headersOf } from "./http.mjs";
+import { headersOf, jsonOf } from "./http.mjs";
 
 /** Replies of floor may differ in length from the others' by this share (random ids, digits of a clock). */
 const FLOOR_LENGTH_TOLERANCE = 0.1;
 
 /** Headers that are part of the job; floor sends none of them. */
-const JOB_HEADERS = ["content-type", "x-request-id", "server-timing"];
+const JOB_HEADERS = ["content-type", "x-request-id", "server-timing", "consistency", "cache-control", "etag"];
 
 export function median(values) {
   const sorted = [...values].sort((a, b) => a - b);
@@ -32,11 +32,8 @@ export function shape(value) {
 }
 
 function bodyShape(reply) {
-  try {
-    return shape(JSON.parse(reply.body.toString()));
-  } catch {
-    return `${reply.body.length} bytes`;
-  }
+  const json = jsonOf(reply);
+  return json === null ? `${reply.body.length} bytes` : shape(json);
 }
 
 /** What makes a row's comparison unfair, in sentences; none when it is fair. `peers`: name to `{ reply, operations }`. */

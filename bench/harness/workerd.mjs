@@ -77,6 +77,8 @@ export async function start({ name, config, socket }) {
   // `workerd.default` is the native binary itself: the npm command may be a script, whose pid would be another.
   // `--control-fd=3` makes workerd write a line there for each socket it listens on: no polling, no sleeping.
   const child = spawn(workerd.default, ["serve", "--control-fd=3", config, "config"], { stdio: ["ignore", "ignore", "pipe", "pipe"] });
+  const kill = () => child.kill("SIGKILL");
+  process.once("exit", kill);
   let stderr = "";
   child.stderr.on("data", (chunk) => {
     stderr = (stderr + chunk).slice(-STDERR_CHARS_MAX);
@@ -85,6 +87,11 @@ export async function start({ name, config, socket }) {
     throw new Error(`workerd (${name}) ended with code ${code}:\n${stderr}`);
   });
   exited.catch(() => {});
+  const stop = async () => {
+    process.off("exit", kill);
+    kill();
+    await exited.catch(() => {});
+  };
   let timer;
   const late = new Promise((_, reject) => {
     timer = setTimeout(() => reject(new Error(`workerd (${name}) did not listen within ${START_TIMEOUT_MS} ms:\n${stderr}`)), START_TIMEOUT_MS);
@@ -92,15 +99,11 @@ export async function start({ name, config, socket }) {
   try {
     await Promise.race([event(child.stdio[3], "data"), exited, late]);
   } catch (error) {
-    child.kill("SIGKILL");
+    await stop();
     throw error;
   } finally {
     clearTimeout(timer);
   }
-  const stop = async () => {
-    child.kill("SIGKILL");
-    await exited.catch(() => {});
-  };
   return { name, socket, pid: child.pid, stop, stderr: () => stderr };
 }
 

@@ -17,22 +17,31 @@ const TOKEN_PREFIX = "kvs_";
 const CACHE_TTL_SECONDS = 30;
 const REFRESH_INTERVAL_MS = 60_000;
 const KV_TTL_SECONDS_MIN = 60;
+const ID_BYTES_MAX = 256;
+const EMAIL_BYTES_MAX = 320;
+const ROLES_MAX = 64;
+const ROLE_BYTES_MAX = 128;
+const DATA_BYTES_MAX = 16 * 1024;
 const RECORD_HEADER = "session.1\n";
 const EPOCH_HEADER = "epoch.1\n";
 
 const encoder = new TextEncoder();
 
-const userId = z
-  .string()
+const byteLength = (value: string) => encoder.encode(value).byteLength;
+const text = (bytesMax: number) => z.string().refine((value) => byteLength(value) <= bytesMax, `must be at most ${bytesMax} bytes`);
+
+const userId = text(ID_BYTES_MAX)
   .min(1)
-  .regex(/^\P{Cc}*$/u, "must not hold control characters")
-  .refine((id) => encoder.encode(id).byteLength <= 256, "must be at most 256 bytes");
+  .regex(/^\P{Cc}*$/u, "must not hold control characters");
 
 const createBody = z.strictObject({
   userId,
-  email: z.email().max(254).nullable().default(null),
-  roles: z.array(z.string().min(1).max(64)).max(32).default([]),
-  data: z.record(z.string(), z.unknown()).default({}),
+  email: text(EMAIL_BYTES_MAX).nullable().default(null),
+  roles: z.array(text(ROLE_BYTES_MAX)).max(ROLES_MAX).default([]),
+  data: z
+    .unknown()
+    .refine((data) => byteLength(JSON.stringify(data) ?? "") <= DATA_BYTES_MAX, `must be at most ${DATA_BYTES_MAX} bytes`)
+    .default(null),
   idleSeconds: z.int().min(60).max(31_536_000).default(86_400),
   absoluteSeconds: z.int().min(60).max(31_536_000).default(604_800),
 });
@@ -44,7 +53,7 @@ const record = z.strictObject({
   userId: z.string(),
   email: z.string().nullable(),
   roles: z.array(z.string()),
-  data: z.record(z.string(), z.unknown()),
+  data: z.unknown(),
   createdAt: z.int(),
   lastSeenAt: z.int(),
   idleSeconds: z.int(),
@@ -154,12 +163,18 @@ async function load(c: Context<App>, now: number): Promise<{ credential: Credent
 
 export const sessions = new Hono<App>();
 
+sessions.use(async (c, next) => {
+  c.header("Consistency", "eventual");
+  await next();
+});
+
 sessions.post("/", async (c) => {
   const body = await readJson(c, createBody);
   const now = Date.now();
   const { token, credential } = await issue(c.var.tenant, body.userId);
   const session = { ...body, hash: credential.hash, createdAt: now, lastSeenAt: now };
   await write(c.var.sessions, credential.key, session, now);
+  c.header("Cache-Control", "no-store");
   return c.json({ token, session: view(credential.id, session) }, 201);
 });
 
