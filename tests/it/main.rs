@@ -12,3 +12,4 @@ mod kv_contract;
 mod resilience;
 mod session;
 mod support;
+mod tidy;
