@@ -10,3 +10,4 @@ pub mod json;
 pub mod kv;
 pub mod patterns;
 pub mod random;
+pub mod sim;
