@@ -10,4 +10,5 @@
 mod keys;
 mod kv_contract;
 mod resilience;
+mod session;
 mod support;
