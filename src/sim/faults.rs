@@ -49,6 +49,9 @@ pub struct Profile {
     pub propagation: Delay,
     /// What lists lag behind reads.
     pub list_lag: Delay,
+    /// Whether a new key that nobody has looked for is there for everybody at once: no cache can hold a miss of it, so
+    /// every read of it reaches the central store. Inferred from the documentation, not stated by it.
+    pub new_keys_are_seen_at_once: bool,
     /// How many of a thousand writes the writing location does not see at once.
     pub own_write_hidden_permille: u64,
     /// Whether a delete within a second of a write to its key is refused like a write. Not documented either way.
@@ -67,6 +70,7 @@ impl Profile {
         name: "ideal",
         propagation: Delay::ZERO,
         list_lag: Delay::ZERO,
+        new_keys_are_seen_at_once: true,
         own_write_hidden_permille: 0,
         deletes_are_throttled: false,
         near: Delay::ZERO,
@@ -98,11 +102,13 @@ impl Profile {
         clock_skew_millis_max: 50,
     };
 
-    /// "60 seconds or more" taken at its word: minutes of propagation, own writes often hidden, clocks seconds off.
+    /// "60 seconds or more" taken at its word: minutes of propagation, own writes often hidden, clocks seconds off, and new keys
+    /// that propagate like any other change.
     pub const PATHOLOGICAL: Self = Self {
         name: "pathological",
         propagation: Delay::seconds(60, 600),
         list_lag: Delay::seconds(60, 600),
+        new_keys_are_seen_at_once: false,
         own_write_hidden_permille: 500,
         deletes_are_throttled: true,
         near: Delay::millis(20, 500),

@@ -32,7 +32,8 @@
 //!
 //! - **One central store per namespace**, in which the last write to arrive wins.
 //! - **Propagation.** Each write draws, per location, when it can be fetched there ([`Profile::propagation`]); the
-//!   writing location usually sees it at once. KV publishes no distribution, hence three profiles.
+//!   writing location usually sees it at once, and so does everybody when the key is new and nobody has looked for it
+//!   ([`Profile::new_keys_are_seen_at_once`]). KV publishes no distribution, hence three profiles.
 //! - **Read caches per location, hits and misses alike.** What was fetched is kept for the `cacheTtl` of the read that
 //!   fetched it; a later read with a shorter one does not shorten that. A location's own visible write drops its copy.
 //!   So a change can stay unseen for propagation plus `cacheTtl`: [`Profile::stale_millis_max`].
@@ -66,13 +67,16 @@
 //! One thread, ordered maps only, one stream of random numbers per subsystem: the same [`Setup`] and the same tasks give
 //! the same [`World::fingerprint`], and a test runs everything twice.
 
-pub mod executor;
+pub mod check;
+mod executor;
 mod faults;
 mod history;
 mod isolate;
 mod namespace;
 mod objects;
+mod shrink;
 mod store;
+mod workload;
 mod world;
 
 pub use executor::{Died, Executor, Group, Handle, Sleep, Stuck};
@@ -80,5 +84,7 @@ pub use faults::{Delay, Fault, Faults, Profile, Setup, stream};
 pub use history::{Event, History, What};
 pub use isolate::{Edge, Isolate, SimBackground, SimClock, SimRandom};
 pub use objects::{CallFailed, Object, Objects};
+pub use shrink::shrink;
 pub use store::SimStore;
+pub use workload::{Client, Plan, Shape, Step, hot_or_cold};
 pub use world::{START, World};

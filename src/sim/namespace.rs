@@ -110,6 +110,12 @@ impl Namespace {
         seen.and_then(|version| version.value.clone())
     }
 
+    /// Whether `name` was never written, and no location has looked for it.
+    pub(super) fn is_new(&self, name: &str, locations: usize) -> bool {
+        let is_unread = |location| !self.copies.contains_key(&(location, name.to_owned()));
+        !self.keys.contains_key(name) && (0..locations).all(is_unread)
+    }
+
     /// Whether a write of `name` at `now` comes too soon after the one before.
     pub(super) fn is_throttled(&self, name: &str, now: Timestamp) -> bool {
         self.latest(name).is_some_and(|version| now.millis_since(version.written_at) < SAME_KEY_WRITE_MILLIS)

@@ -64,11 +64,8 @@ const OVERLOADED: CallFailed = CallFailed {
     retryable: true,
     overloaded: true,
 };
-const RESET: CallFailed = CallFailed {
-    message: "Durable Object reset because its code was updated.",
-    retryable: true,
-    overloaded: false,
-};
+const RESET: CallFailed =
+    CallFailed { message: "Durable Object reset because its code was updated.", retryable: true, overloaded: false };
 const LOST: CallFailed = CallFailed { message: "Network connection lost.", retryable: true, overloaded: false };
 
 /// All objects of one class, by name. Clones share them.
@@ -184,7 +181,8 @@ impl<O: Object> Objects<O> {
         self.world.spawn(async move {
             wait.await;
             let moment = objects.world.skewed(HOME, objects.world.now());
-            let is_due = objects.with(&name, |live| live.alarm_at == Some(alarm_at) && O::alarm_at(&live.storage) == Some(alarm_at));
+            let is_due = objects
+                .with(&name, |live| live.alarm_at == Some(alarm_at) && O::alarm_at(&live.storage) == Some(alarm_at));
             if is_due {
                 objects.with(&name, |live| {
                     live.alarm_at = None;

@@ -116,9 +116,7 @@ impl SimStore {
             Fate::Works => Some(effect(self)),
             Fate::Fails => Some(Err(operation.failed("503 Service Unavailable"))),
             // A refusal is an answer; only after an effect can its answer be lost.
-            Fate::AnswerLost => {
-                Some(effect(self).and(Err(Error::classify("Network connection lost.", true))))
-            }
+            Fate::AnswerLost => Some(effect(self).and(Err(Error::classify("Network connection lost.", true)))),
             Fate::Hangs { happens } => {
                 if happens {
                     let _ = effect(self);
@@ -135,7 +133,11 @@ impl SimStore {
                 Some(Err(operation.failed("500 Internal Server Error")))
             }
         };
-        self.record(operation, subject, outcome.as_ref().map_or(Some(&Error::Unavailable(String::new())), |o| o.as_ref().err()));
+        self.record(
+            operation,
+            subject,
+            outcome.as_ref().map_or(Some(&Error::Unavailable(String::new())), |o| o.as_ref().err()),
+        );
         let Some(outcome) = outcome else { return std::future::pending().await };
         world.sleep(delay.sample(&world.0.delays).saturating_mul(slowness)).await;
         self.isolate.hears();
@@ -166,9 +168,11 @@ impl SimStore {
         let (now, is_free) = (world.now(), operation == Operation::Delete && !world.profile().deletes_are_throttled);
         world.with(self.namespace, |keys| {
             if keys.is_throttled(name, now) && !is_free {
+                world.note_throttled(name);
                 return Err(operation.failed(THROTTLED));
             }
-            keys.write(location, name, value, now, world.spread(location));
+            let spread = world.spread(location, keys.is_new(name, world.setup().locations));
+            keys.write(location, name, value, now, spread);
             keys.forget_old_versions(name, now, world.profile());
             Ok(())
         })

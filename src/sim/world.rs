@@ -34,6 +34,7 @@ pub(super) struct Inner {
     skew_millis: Vec<i64>,
     isolates: Cell<u64>,
     operations: Cell<u64>,
+    throttled: RefCell<BTreeMap<String, u64>>,
     fingerprint: Cell<u64>,
     trace: RefCell<Option<Vec<String>>>,
 }
@@ -52,6 +53,7 @@ impl World {
             chances: stream(setup.seed, "chances"),
             isolates: Cell::new(0),
             operations: Cell::new(0),
+            throttled: RefCell::default(),
             fingerprint: Cell::new(0xCBF2_9CE4_8422_2325),
             trace: RefCell::new(None),
             setup,
@@ -123,6 +125,11 @@ impl World {
         self.0.operations.get()
     }
 
+    /// How many writes KV refused with 429, by the name of the key.
+    pub fn throttled(&self) -> BTreeMap<String, u64> {
+        self.0.throttled.borrow().clone()
+    }
+
     /// A hash over everything that happened: equal histories, equal fingerprints.
     pub fn fingerprint(&self) -> u64 {
         self.0.fingerprint.get()
@@ -169,12 +176,13 @@ impl World {
         }
     }
 
-    /// When a write made now at `location` becomes visible where.
-    pub(super) fn spread(&self, location: usize) -> Spread {
+    /// When a write made now at `location` becomes visible where; `is_new` when nobody has looked for the key before.
+    pub(super) fn spread(&self, location: usize, is_new: bool) -> Spread {
         let (profile, delays) = (self.profile(), &self.0.delays);
         let own_is_hidden = delays.below(1000) < profile.own_write_hidden_permille;
+        let is_everywhere = is_new && profile.new_keys_are_seen_at_once;
         let visible_at = |reader| {
-            let at_once = reader == location && !own_is_hidden;
+            let at_once = is_everywhere || (reader == location && !own_is_hidden);
             self.now().plus_millis(if at_once { 0 } else { profile.propagation.sample(delays) })
         };
         Spread {
@@ -186,6 +194,11 @@ impl World {
     /// Works on a namespace; it exists as soon as it is named.
     pub(super) fn with<T>(&self, namespace: &'static str, work: impl FnOnce(&mut Namespace) -> T) -> T {
         work(self.0.namespaces.borrow_mut().entry(namespace).or_default())
+    }
+
+    /// Notes that a write of `name` was refused with 429.
+    pub(super) fn note_throttled(&self, name: &str) {
+        *self.0.throttled.borrow_mut().entry(name.to_owned()).or_default() += 1;
     }
 
     /// Takes an operation into the fingerprint, and into the trace if one is kept.

@@ -11,4 +11,5 @@ mod keys;
 mod kv_contract;
 mod resilience;
 mod session;
+mod sim;
 mod support;
