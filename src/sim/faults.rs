@@ -95,6 +95,7 @@ impl Profile {
         name: "documented",
         propagation: Delay::seconds(10, 60),
         list_lag: Delay::seconds(10, 60),
+        new_keys_are_seen_at_once: true,
         own_write_hidden_permille: 50,
         deletes_are_throttled: true,
         near: Delay::millis(5, 50),
