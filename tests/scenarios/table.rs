@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{Code, Run, Scenario, run_seeds};
 
 /// Seeds behind every figure that is published.
-pub(crate) const SEEDS: u64 = 100;
+pub(crate) const SEEDS: u64 = 60;
 
 /// One promise under one profile.
 #[derive(Clone, Debug, PartialEq, Eq)]
