@@ -36,11 +36,10 @@ fn main() -> ExitCode {
     } else {
         print!("{}", table::markdown(&rows));
     }
-    if has("--write") {
-        if let Err(error) = write(&json, &pictures, &table::markdown(&rows)) {
-            eprintln!("nothing or not everything was written: {error}");
-            return ExitCode::FAILURE;
-        }
+    let written = if has("--write") { write(&json, &pictures, &table::markdown(&rows)) } else { Ok(()) };
+    if let Err(error) = written {
+        eprintln!("nothing or not everything was written: {error}");
+        return ExitCode::FAILURE;
     }
     if rows.iter().all(|row| row.is_kept) {
         return ExitCode::SUCCESS;
@@ -59,7 +58,7 @@ fn write(json: &str, pictures: &[(&str, String)], table: &str) -> io::Result<()>
         let Ok(text) = fs::read_to_string(readme) else { continue };
         let Some((before, rest)) = text.split_once(BEGIN) else { continue };
         let Some((_, after)) = rest.split_once(END) else { continue };
-        fs::write(readme, format!("{before}{BEGIN}\n\n{}\n{END}{after}", table))?;
+        fs::write(readme, format!("{before}{BEGIN}\n\n{table}\n{END}{after}"))?;
     }
     Ok(())
 }

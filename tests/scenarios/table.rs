@@ -1,5 +1,7 @@
 //! The table of promises: measured, never typed. As Markdown for the README and as JSON.
 
+use std::fmt::Write;
+
 use kv_patterns::sim::Profile;
 use serde_json::{Value, json};
 
@@ -67,7 +69,7 @@ pub(crate) fn markdown(rows: &[Row]) -> String {
         String::from("| pattern | promise | profile | promised | measured | naive code |\n|---|---|---|---|---|---|\n");
     for Row { pattern, promise, profile, promised, measured, naive, .. } in rows {
         let promised = promised.as_deref().unwrap_or("-");
-        text.push_str(&format!("| {pattern} | {promise} | {profile} | {promised} | {measured} | {naive} |\n"));
+        let _ = writeln!(text, "| {pattern} | {promise} | {profile} | {promised} | {measured} | {naive} |");
     }
     text
 }
