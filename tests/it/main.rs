@@ -17,3 +17,4 @@ mod session;
 mod session_sim;
 mod sim;
 mod support;
+mod tidy;
