@@ -7,9 +7,14 @@
     reason = "a test that panics has failed, which is what it is for"
 )]
 
+mod guarantees;
 mod keys;
 mod kv_contract;
 mod resilience;
+#[path = "../scenarios/mod.rs"]
+mod scenarios;
 mod session;
+mod session_sim;
+mod sim;
 mod support;
 mod tidy;
