@@ -17,15 +17,15 @@ pub mod sim;
 #[cfg(target_arch = "wasm32")]
 pub mod worker;
 
-/// Answers every HTTP request.
+/// Answers every HTTP request: with a `Response` where nothing had to be waited for, otherwise with a promise of one.
 #[cfg(all(target_arch = "wasm32", feature = "service"))]
-#[::worker::event(fetch)]
-async fn fetch(
-    request: ::worker::Request,
+#[wasm_bindgen::prelude::wasm_bindgen]
+pub fn fetch(
+    request: web_sys::Request,
     env: ::worker::Env,
-    context: ::worker::Context,
-) -> ::worker::Result<web_sys::Response> {
-    routes::handle(request, env, context).await
+    context: ::worker::worker_sys::Context,
+) -> wasm_bindgen::JsValue {
+    worker::http::at_once(routes::handle(request.into(), env, ::worker::Context::new(context)))
 }
 
 /// Makes a panic say what it was before it ends the instance.
