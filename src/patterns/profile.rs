@@ -65,8 +65,8 @@ impl Profile {
 
     /// Only the fields of these names, those that there are.
     pub fn select(&self, names: &[&str]) -> Map<String, Value> {
-        let named = names.iter().filter_map(|name| self.fields.get_key_value(*name));
-        named.map(|(name, value)| (name.clone(), value.clone())).collect()
+        let known = names.iter().filter_map(|name| self.fields.get_key_value(*name));
+        known.map(|(name, value)| (name.clone(), value.clone())).collect()
     }
 }
 

@@ -7,8 +7,16 @@
     reason = "a test that panics has failed, which is what it is for"
 )]
 
+mod document;
+mod faulty;
+mod hierarchy;
 mod keys;
 mod kv_contract;
+mod patch;
+mod preference;
+mod profile;
+mod replica;
 mod resilience;
 mod session;
+mod setting;
 mod support;

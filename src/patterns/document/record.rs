@@ -122,26 +122,30 @@ pub struct Summary {
 pub(super) struct Pair {
     /// As it stands in the key, escaped or hashed.
     segment: String,
-    /// Whether the original was there, and its metadata where readable.
-    pub(super) own: Option<Option<Metadata>>,
+    /// Whether the original was there.
+    pub(super) has_own: bool,
+    /// Its metadata, where readable.
+    pub(super) own: Option<Metadata>,
     pub(super) copy: Option<Metadata>,
 }
 
 impl Pair {
     /// The id; nothing when it is hashed and no metadata tells it.
     pub(super) fn id(&self) -> Option<String> {
-        let own = self.own.as_ref().and_then(Option::as_ref);
-        own.or(self.copy.as_ref()).map(|metadata| metadata.id.clone()).or_else(|| unescape(&self.segment))
+        self.own.as_ref().or(self.copy.as_ref()).map(|metadata| metadata.id.clone()).or_else(|| unescape(&self.segment))
     }
 
     /// The copy, if it is one of this original.
     pub(super) fn valid_copy(&self) -> Option<&Metadata> {
-        let own = self.own.as_ref()?.as_ref()?;
+        let own = self.own.as_ref()?;
         self.copy.as_ref().filter(|copy| copy.stamp == own.stamp && copy.version > own.version)
     }
 
     pub(super) fn summary(self) -> Option<Summary> {
-        let own = self.own.as_ref()?.as_ref();
+        if !self.has_own {
+            return None;
+        }
+        let own = self.own.as_ref();
         let newest = self.valid_copy().or(own);
         Some(Summary {
             id: self.id()?,
@@ -173,7 +177,8 @@ impl Pairs {
     pub(super) fn resume(cursor: Option<&str>) -> Result<(Option<String>, Option<Pair>), Error> {
         let Some(text) = cursor else { return Ok((None, None)) };
         let position: Position = serde_json::from_str(text).map_err(|error| Error::Invalid(error.to_string()))?;
-        let pending = position.copy.map(|(segment, copy)| Pair { segment, own: None, copy: Some(copy) });
+        let pending =
+            position.copy.map(|(segment, copy)| Pair { segment, has_own: false, own: None, copy: Some(copy) });
         Ok((Some(position.page), pending))
     }
 
@@ -182,13 +187,17 @@ impl Pairs {
         for key in &page.keys {
             let Some((segment, part)) = prefix.rest(&key.name).and_then(|rest| rest.rsplit_once('/')) else { continue };
             if pairs.last().is_none_or(|last| last.segment != segment) {
-                pairs.push(Pair { segment: segment.to_owned(), own: None, copy: None });
+                pairs.push(Pair { segment: segment.to_owned(), has_own: false, own: None, copy: None });
             }
             if let Some(pair) = pairs.last_mut() {
-                if part == OWN { pair.own = Some(metadata(key)) } else { pair.copy = metadata(key) }
+                if part == OWN {
+                    (pair.has_own, pair.own) = (true, metadata(key));
+                } else {
+                    pair.copy = metadata(key);
+                }
             }
         }
-        let unfinished = if page.cursor.is_some() { pairs.pop_if(|last| last.own.is_none()) } else { None };
+        let unfinished = if page.cursor.is_some() { pairs.pop_if(|last| !last.has_own) } else { None };
         let copy = unfinished.and_then(|pair| Some((pair.segment, pair.copy?)));
         let cursor = page.cursor.and_then(|page| serde_json::to_string(&Position { page, copy }).ok());
         Self { pairs, cursor }

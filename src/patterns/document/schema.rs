@@ -5,6 +5,7 @@
 //! stays in its old version. Applying is a pure function.
 
 use std::collections::BTreeSet;
+use std::slice::from_ref;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Number, Value};
@@ -284,7 +285,7 @@ impl Step {
 
     fn apply(&self, fields: &mut Map<String, Value>) -> Result<(), String> {
         match self {
-            Self::Rename { from, to } => relocate(fields, &[from.clone()], &[to.clone()]),
+            Self::Rename { from, to } => relocate(fields, from_ref(from), from_ref(to)),
             Self::Move { from, to } => {
                 let wrong = || "an ill-formed pointer".to_owned();
                 relocate(fields, &segments(from).ok_or_else(wrong)?, &segments(to).ok_or_else(wrong)?)
@@ -347,8 +348,10 @@ fn place(fields: &mut Map<String, Value>, path: &[String], value: Value) -> Resu
 /// `value` as another type; `null` stays. Nothing when it has no meaning there.
 fn convert(value: &Value, to: Type) -> Option<Value> {
     match (value, to) {
-        (Value::Null, _) | (Value::String(_), Type::String) | (Value::Number(_), Type::Number) => Some(value.clone()),
-        (Value::Bool(_), Type::Boolean) => Some(value.clone()),
+        (Value::Null, _)
+        | (Value::String(_), Type::String)
+        | (Value::Number(_), Type::Number)
+        | (Value::Bool(_), Type::Boolean) => Some(value.clone()),
         (Value::Number(number), Type::String) => Some(number.to_string().into()),
         (Value::Bool(truth), Type::String) => Some(truth.to_string().into()),
         (Value::Bool(truth), Type::Number) => Some(u8::from(*truth).into()),

@@ -73,14 +73,13 @@ impl<S: Store + Clone + 'static> Documents<S> {
         let mut behind = Vec::new();
         for pair in &pairs.pairs {
             let Some(id) = pair.id() else { continue };
-            if pair.own.is_none() {
+            if !pair.has_own {
                 self.collect(&id, pair, order, now, &mut report).await;
                 continue;
             }
             report.scanned += 1;
             // Unreadable metadata says nothing about the record, so that is read.
-            let version =
-                pair.own.as_ref().and_then(Option::as_ref).map(|own| pair.valid_copy().unwrap_or(own).version);
+            let version = pair.valid_copy().or(pair.own.as_ref()).map(|newest| newest.version);
             *report.versions.entry(version.unwrap_or(0)).or_default() += 1;
             if version.is_none_or(|version| version < schema.version()) {
                 behind.push((id, pair.valid_copy().is_some()));

@@ -36,7 +36,7 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Replicas<S, C> {
         let Ok(bytes) = value.encode() else { return false };
         let hint = self.hints.key(&[key, &value.stamp.to_string()]);
         let write = Write::expiring_in(HINT_SECONDS).with_metadata(serde_json::Value::from(key).to_string());
-        for (replica, _) in self.replicas.iter().zip(outcomes).filter(|(_, outcome)| outcome.failure.is_none()) {
+        for (replica, _) in self.members.iter().zip(outcomes).filter(|(_, outcome)| outcome.failure.is_none()) {
             if replica.store.put(&hint, &bytes, write.clone()).await.is_ok() {
                 return true;
             }
@@ -52,7 +52,7 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Replicas<S, C> {
     ///
     /// The list failed.
     pub async fn hand_off(&self, replica: usize, order: &HandOff) -> Result<HandedOff, kv::Error> {
-        let Some(holder) = self.replicas.get(replica) else { return Ok(HandedOff::default()) };
+        let Some(holder) = self.members.get(replica) else { return Ok(HandedOff::default()) };
         let prefix = self.hints.all();
         let request = PageRequest { limit: order.budget.clamp(1, 100), cursor: order.cursor.clone() };
         let page = holder.store.list(&prefix, &request).await?;
@@ -72,7 +72,7 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Replicas<S, C> {
         let (Some(hint), Some(key)) = (prefix.key(&listed.name), key) else { return Ok(false) };
         let Some(value) = read_copy(store, &hint, Read::IMMUTABLE).await? else { return Ok(false) };
         let mut everywhere = true;
-        for replica in &self.replicas {
+        for replica in &self.members {
             let shown = read_copy(&replica.store, &self.values.key(&[&key]), Read::FRESHEST).await;
             if !matches!(&shown, Ok(Some(copy)) if copy.stamp >= value.stamp) {
                 everywhere = false;

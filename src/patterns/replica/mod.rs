@@ -149,7 +149,7 @@ pub enum Error {
 /// The replicated keys of one tenant.
 #[derive(Clone, Debug)]
 pub struct Replicas<S, C> {
-    replicas: Vec<Replica<S>>,
+    members: Vec<Replica<S>>,
     clock: C,
     values: KeySpace,
     hints: KeySpace,
@@ -164,7 +164,7 @@ struct Copy {
 impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Replicas<S, C> {
     /// The keys of `tenant` in `replicas`, in the order in which they are asked when none is near.
     pub fn new(replicas: Vec<Replica<S>>, clock: C, tenant: &Tenant) -> Self {
-        Self { replicas, clock, values: tenant.space("replicated"), hints: tenant.space("replicated-hint") }
+        Self { members: replicas, clock, values: tenant.space("replicated"), hints: tenant.space("replicated-hint") }
     }
 
     /// Writes `content` under `key` for `ttl_seconds`, or for ever, to every replica. One write each.
@@ -189,17 +189,17 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Replicas<S, C> {
     }
 
     async fn write(&self, key: &str, value: &Value, policy: WritePolicy) -> Written {
-        let results = join_all(self.replicas.iter().map(|replica| self.put_copy(replica, key, value))).await;
+        let results = join_all(self.members.iter().map(|replica| self.put_copy(replica, key, value))).await;
         let outcomes: Vec<Outcome> = self
-            .replicas
+            .members
             .iter()
             .zip(results)
             .map(|(replica, result)| Outcome { replica: replica.name, failure: result.err() })
             .collect();
         let taken = outcomes.iter().filter(|outcome| outcome.failure.is_none()).count();
-        let verdict = if taken == self.replicas.len() {
+        let verdict = if taken == self.members.len() {
             Verdict::Everywhere
-        } else if taken >= policy.needed(self.replicas.len()) && self.leave_hint(key, value, &outcomes).await {
+        } else if taken >= policy.needed(self.members.len()) && self.leave_hint(key, value, &outcomes).await {
             Verdict::Enough
         } else {
             Verdict::TooFew
@@ -233,7 +233,7 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Replicas<S, C> {
             ReadPolicy::Newest | ReadPolicy::Quorum => join_all(order.iter().map(|index| self.copy(*index, key))).await,
         };
         let answered = copies.iter().filter(|copy| copy.found.is_ok()).count();
-        let needed = if policy == ReadPolicy::Quorum { WritePolicy::Quorum.needed(self.replicas.len()) } else { 1 };
+        let needed = if policy == ReadPolicy::Quorum { WritePolicy::Quorum.needed(self.members.len()) } else { 1 };
         if answered < needed {
             return Err(failure(copies));
         }
@@ -243,7 +243,7 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Replicas<S, C> {
             return if corrupt.is_some() { Err(failure(copies)) } else { Ok(None) };
         };
         self.repair_later(key, &copies, &newest, background);
-        let replica = self.replicas.get(index).map_or("", |replica| replica.name);
+        let replica = self.members.get(index).map_or("", |replica| replica.name);
         let live = newest.is_live(self.clock.now());
         Ok(live.then_some(Found { value: newest, replica }))
     }
@@ -251,10 +251,10 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Replicas<S, C> {
     /// The replicas' indices: those near `continent` first.
     fn by_nearness(&self, continent: Option<&str>) -> Vec<usize> {
         let near = |index: &usize| {
-            let replica = self.replicas.get(*index);
+            let replica = self.members.get(*index);
             replica.is_some_and(|replica| continent.is_some_and(|continent| replica.continents.contains(&continent)))
         };
-        let (near, far): (Vec<_>, Vec<_>) = (0..self.replicas.len()).partition(near);
+        let (near, far): (Vec<_>, Vec<_>) = (0..self.members.len()).partition(near);
         near.into_iter().chain(far).collect()
     }
 
@@ -290,7 +290,7 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Replicas<S, C> {
     }
 
     async fn copy(&self, index: usize, key: &str) -> Copy {
-        let found = match self.replicas.get(index) {
+        let found = match self.members.get(index) {
             None => Ok(None),
             Some(replica) => read_copy(&replica.store, &self.values.key(&[key]), Read::default()).await,
         };
@@ -299,7 +299,7 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Replicas<S, C> {
 
     fn repair_later(&self, key: &str, copies: &[Copy], newest: &Value, background: &impl Background) {
         for index in to_repair(copies, newest, self.clock.now()) {
-            if let Some(replica) = self.replicas.get(index).cloned() {
+            if let Some(replica) = self.members.get(index).cloned() {
                 let (replicas, key, value) = (self.clone(), key.to_owned(), newest.clone());
                 background.spawn(async move {
                     // A repair that fails is made by the next reader.
