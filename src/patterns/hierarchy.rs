@@ -25,8 +25,8 @@ pub const DELETES_MAX: u32 = 500;
 /// <https://developers.cloudflare.com/workers/platform/limits/#simultaneous-open-connections>
 const DELETES_AT_ONCE: usize = 6;
 
-/// Resources that are never shown: the keys of sessions are token hashes, and epochs end sessions.
-pub const HIDDEN: &[&str] = &["session", "epoch"];
+/// Resources that are never shown: the keys of sessions are token hashes, and epochs and revocations end sessions.
+pub const HIDDEN: &[&str] = &["session", "epoch", "revoked"];
 
 /// What to list.
 #[derive(Clone, Debug, Default, PartialEq)]
