@@ -269,3 +269,4 @@ proptest! {
         let _ = apply(document, Value::Array(operations.collect()));
     }
 }
+#![allow(clippy::needless_pass_by_value, reason = "a JSON literal is handed over at the place where it stands")]

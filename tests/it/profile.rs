@@ -112,3 +112,4 @@ fn what_calls_cost() {
     block_on(world.profiles.delete("ada", &Precondition::default())).unwrap();
     assert_eq!(world.meter.to_string(), "r=2 w=2 d=1 l=0");
 }
+#![allow(clippy::needless_pass_by_value, reason = "a JSON literal is handed over at the place where it stands")]

@@ -155,3 +155,4 @@ fn what_calls_cost() {
     world.write(json!(1), true);
     assert_eq!(world.meter.to_string(), "r=1 w=3 d=0 l=0");
 }
+#![allow(clippy::needless_pass_by_value, reason = "a JSON literal is handed over at the place where it stands")]

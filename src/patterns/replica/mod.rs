@@ -43,9 +43,9 @@ use crate::clock::{Clock, Timestamp};
 use crate::kv::{self, Corrupt, Key, KeySpace, Read, Store, Tenant, Write};
 use crate::stamp::{Stamp, Stamps};
 
-/// Age from which a difference between replicas counts as real, in seconds: ten times the minute in which KV usually
+/// Age from which a difference between replicas counts as real, in seconds: fifteen times the minute in which KV usually
 /// makes a write visible everywhere.
-pub const SETTLE_SECONDS: u64 = 600;
+pub const SETTLE_SECONDS: u64 = 900;
 /// How long a tombstone is kept, in seconds (30 days).
 pub const TOMBSTONE_SECONDS: u64 = 30 * 86_400;
 /// How long the nearest replica may take before the next one is asked too, in milliseconds.
