@@ -1,5 +1,6 @@
 //! Goal: documents keep the promises of their module head. Method: schemas and documents on the memory store with a
 //! meter; golden records of every version; two locations modelled as reads before writes.
+#![allow(clippy::needless_pass_by_value, reason = "a JSON literal is handed over at the place where it stands")]
 
 use kv_patterns::background::Deferred;
 use kv_patterns::clock::{Clock, ManualClock};
@@ -568,4 +569,3 @@ proptest! {
         prop_assert_eq!(in_steps, at_once);
     }
 }
-#![allow(clippy::needless_pass_by_value, reason = "a JSON literal is handed over at the place where it stands")]

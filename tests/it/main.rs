@@ -20,3 +20,4 @@ mod resilience;
 mod session;
 mod setting;
 mod support;
+mod tidy;

@@ -1,5 +1,6 @@
 //! Goal: JSON Merge Patch and JSON Patch do what their RFCs say, and nothing a stranger sends makes them do more.
 //! Method: the table of RFC 7396 appendix A and the cases of RFC 6902 appendix A (as data of our own), then limits.
+#![allow(clippy::needless_pass_by_value, reason = "a JSON literal is handed over at the place where it stands")]
 
 use kv_patterns::patch::{Bounds, Patch, PatchError, Precondition, check, entity_tag, overlay};
 use proptest::prelude::*;
@@ -269,4 +270,3 @@ proptest! {
         let _ = apply(document, Value::Array(operations.collect()));
     }
 }
-#![allow(clippy::needless_pass_by_value, reason = "a JSON literal is handed over at the place where it stands")]

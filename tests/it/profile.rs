@@ -1,4 +1,5 @@
 //! Goal: profiles keep the promises of their module head. Method: the pattern on the memory store with a meter.
+#![allow(clippy::needless_pass_by_value, reason = "a JSON literal is handed over at the place where it stands")]
 
 use kv_patterns::clock::{Clock, ManualClock};
 use kv_patterns::kv::{Error as KvError, MemoryStore, Meter, Metered};
@@ -112,4 +113,3 @@ fn what_calls_cost() {
     block_on(world.profiles.delete("ada", &Precondition::default())).unwrap();
     assert_eq!(world.meter.to_string(), "r=2 w=2 d=1 l=0");
 }
-#![allow(clippy::needless_pass_by_value, reason = "a JSON literal is handed over at the place where it stands")]

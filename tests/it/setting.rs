@@ -1,5 +1,6 @@
 //! Goal: a setting is answered whenever there is anything to answer with. Method: a store that is switched off, records
 //! that are damaged, and the pure decision over all its inputs.
+#![allow(clippy::needless_pass_by_value, reason = "a JSON literal is handed over at the place where it stands")]
 
 use kv_patterns::kv::{Corrupt, Meter, Metered};
 use kv_patterns::patterns::setting::{Error, Failure, Settings, Source, answer};
@@ -155,4 +156,3 @@ fn what_calls_cost() {
     world.write(json!(1), true);
     assert_eq!(world.meter.to_string(), "r=1 w=3 d=0 l=0");
 }
-#![allow(clippy::needless_pass_by_value, reason = "a JSON literal is handed over at the place where it stands")]
