@@ -2,8 +2,9 @@
 //!
 //! The modules, in reading order: [`clock`], [`random`] and [`background`] are what the platform gives as arguments;
 //! [`json`] is strict JSON and [`patch`] changes it; [`stamp`] orders the writes of many places, and [`recent`] is what
-//! an isolate remembers; [`kv`] is Workers KV as a contract; [`patterns`] is the product. `worker` adapts the platform
-//! and `routes` is the HTTP service; both exist on wasm32 only.
+//! an isolate remembers; [`kv`] is Workers KV as a contract; [`patterns`] is the product; [`sim`] is a hostile KV to
+//! test it in. `worker` adapts the platform and `routes` is the HTTP service;
+//! both exist on wasm32 only.
 
 pub mod background;
 pub mod clock;
@@ -15,6 +16,7 @@ pub mod random;
 pub mod recent;
 #[cfg(target_arch = "wasm32")]
 pub mod routes;
+pub mod sim;
 pub mod stamp;
 #[cfg(target_arch = "wasm32")]
 pub mod worker;

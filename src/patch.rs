@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 
-use data_encoding::BASE64URL_NOPAD;
+use base64ct::{Base64UrlUnpadded, Encoding};
 use json_patch::{PatchErrorKind, PatchOperation, patch_unsafe};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -234,7 +234,7 @@ pub fn entity_tag(document: &impl Serialize) -> String {
     // What has no JSON has no tag that any condition could name.
     let bytes = serde_json::to_vec(document).unwrap_or_default();
     let digest = Sha256::digest(&bytes);
-    format!("\"{}\"", BASE64URL_NOPAD.encode(digest.get(..16).unwrap_or_default()))
+    format!("\"{}\"", Base64UrlUnpadded::encode_string(digest.get(..16).unwrap_or_default()))
 }
 
 /// What a writer demands of the document as it stands. Source: RFC 9110 §§13.1.1, 13.1.2.

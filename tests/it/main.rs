@@ -9,6 +9,7 @@
 
 mod document;
 mod faulty;
+mod guarantees;
 mod hierarchy;
 mod keys;
 mod kv_contract;
@@ -17,7 +18,11 @@ mod preference;
 mod profile;
 mod replica;
 mod resilience;
+#[path = "../scenarios/mod.rs"]
+mod scenarios;
 mod session;
+mod session_sim;
 mod setting;
+mod sim;
 mod support;
 mod tidy;
