@@ -16,6 +16,7 @@ mod kv_contract;
 mod patch;
 mod preference;
 mod profile;
+mod register_sim;
 mod replica;
 mod resilience;
 #[path = "../scenarios/mod.rs"]
