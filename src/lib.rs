@@ -1,7 +1,8 @@
 //! Workers KV turned into what applications need: sessions, caches, flags, counters, limits, locks and more.
 //!
 //! The modules, in reading order: [`clock`], [`random`] and [`background`] are what the platform gives as arguments;
-//! [`json`] is strict JSON; [`kv`] is Workers KV as a contract; [`patterns`] is the product; [`sim`] is a hostile KV to
+//! [`json`] is strict JSON and [`patch`] changes it; [`stamp`] orders the writes of many places, and [`recent`] is what
+//! an isolate remembers; [`kv`] is Workers KV as a contract; [`patterns`] is the product; [`sim`] is a hostile KV to
 //! test it on. `worker` adapts the platform and `routes` is the HTTP service; both exist on wasm32 only. The feature
 //! `service`, on by default, exports the service's entry points; a Worker of your own that uses the patterns turns it off.
 
@@ -9,11 +10,14 @@ pub mod background;
 pub mod clock;
 pub mod json;
 pub mod kv;
+pub mod patch;
 pub mod patterns;
 pub mod random;
+pub mod recent;
 #[cfg(target_arch = "wasm32")]
 pub mod routes;
 pub mod sim;
+pub mod stamp;
 #[cfg(target_arch = "wasm32")]
 pub mod worker;
 
