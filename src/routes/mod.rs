@@ -4,12 +4,19 @@
 //! between them and takes the path's parameters. No rule of a pattern is here.
 
 pub mod conditional;
+mod document;
 pub mod extract;
+mod hierarchy;
 mod meta;
 pub mod page;
+pub mod patch;
+mod preference;
 pub mod problem;
+mod profile;
+mod replica;
 pub mod reply;
 mod session;
+mod setting;
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -37,7 +44,11 @@ fn group(path: &str) -> &'static [&'static [Route]] {
     match (segments.next().unwrap_or_default(), segments.next().unwrap_or_default()) {
         ("health" | "openapi.json", _) => &[meta::ROUTES],
         ("v1", "sessions") => &[session::ROUTES],
-        ("v1", "users") => &[session::USER_ROUTES],
+        ("v1", "users") => &[session::USER_ROUTES, preference::ROUTES, profile::ROUTES],
+        ("v1", "collections") => &[document::ROUTES],
+        ("v1", "replicated") => &[replica::ROUTES],
+        ("v1", "settings") => &[setting::ROUTES],
+        ("v1", "keys") => &[hierarchy::ROUTES],
         _ => &[],
     }
 }
