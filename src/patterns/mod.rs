@@ -1,3 +1,5 @@
 //! The product: one file per pattern, pure decisions over a [`Store`](crate::kv::Store), a clock and randomness.
 
+pub mod experiment;
+pub mod flag;
 pub mod session;

@@ -7,6 +7,8 @@
     reason = "a test that panics has failed, which is what it is for"
 )]
 
+mod experiment;
+mod flag;
 mod keys;
 mod kv_contract;
 mod resilience;
