@@ -122,7 +122,7 @@ impl Allocation {
     /// otherwise within 10^-12 of the true share.
     ///
     /// A user stays in variant i when i has the shortest time under both weights, which for exponential times has the
-    /// probability 1 / (1 + sum over j of max(w_j / w_i, w'_j / w'_i)).
+    /// probability `1 / (1 + sum over j of max(w_j / w_i, w'_j / w'_i))`.
     pub fn moved_share(&self, next: &Self) -> f64 {
         if self.salt != next.salt {
             let same = |variant: &Variant| self.share(&variant.name) * next.share(&variant.name);

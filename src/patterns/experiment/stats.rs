@@ -209,8 +209,11 @@ fn ln_beta(a: f64, b: f64) -> f64 {
 /// degrees of freedom, and an exposure of one is impossible. `None` without exposures or with fewer than two variants.
 /// Source: <https://www.itl.nist.gov/div898/handbook/eda/section3/eda35f.htm>.
 pub fn sample_ratio(exposures: &[u64], weights: &[u64]) -> Option<TestResult> {
-    let observed = expected_shares(exposures, weights)?;
-    let Some(observed) = observed else { return Some(TestResult { statistic: f64::INFINITY, p_value: 0.0 }) };
+    let observed = match observed(exposures, weights) {
+        Observed::Shares(shares) => shares,
+        Observed::Impossible => return Some(TestResult { statistic: f64::INFINITY, p_value: 0.0 }),
+        Observed::TooLittle => return None,
+    };
     let n: f64 = observed.iter().map(|(count, _)| count).sum();
     let statistic = observed.iter().map(|(count, share)| (count - n * share) * (count - n * share) / (n * share)).sum();
     let freedom = to_f64(observed.len() as u64 - 1);
@@ -219,10 +222,13 @@ pub fn sample_ratio(exposures: &[u64], weights: &[u64]) -> Option<TestResult> {
 
 /// The same question, right at every look: one over the Bayes factor of a Dirichlet-multinomial against the weights, at
 /// most 1. `None` as for [`sample_ratio`].
-/// Source: Lindon & Malek, "Anytime-Valid Inference for Multinomial Count Data", NeurIPS 2022, eq. 6.
+/// Source: Lindon & Malek, "Anytime-Valid Inference for Multinomial Count Data", `NeurIPS` 2022, eq. 6.
 pub fn sequential_sample_ratio(exposures: &[u64], weights: &[u64]) -> Option<f64> {
-    let observed = expected_shares(exposures, weights)?;
-    let Some(observed) = observed else { return Some(0.0) };
+    let observed = match observed(exposures, weights) {
+        Observed::Shares(shares) => shares,
+        Observed::Impossible => return Some(0.0),
+        Observed::TooLittle => return None,
+    };
     let n: f64 = observed.iter().map(|(count, _)| count).sum();
     let c = SRM_CONCENTRATION;
     let per_arm = |(count, share): &(f64, f64)| {
@@ -232,58 +238,74 @@ pub fn sequential_sample_ratio(exposures: &[u64], weights: &[u64]) -> Option<f64
     Some(libm::exp(-evidence).min(1.0))
 }
 
-/// Count and expected share of each variant with a positive weight; the inner `None` when one without was seen.
-fn expected_shares(exposures: &[u64], weights: &[u64]) -> Option<Option<Vec<(f64, f64)>>> {
+/// Exposures beside what was expected of them.
+enum Observed {
+    /// Count and expected share of each variant with a positive weight.
+    Shares(Vec<(f64, f64)>),
+    /// A variant of weight zero was seen.
+    Impossible,
+    /// Nothing was seen, or there is only one variant.
+    TooLittle,
+}
+
+fn observed(exposures: &[u64], weights: &[u64]) -> Observed {
     let pairs = || exposures.iter().copied().zip(weights.iter().copied());
     if pairs().any(|(count, weight)| weight == 0 && count > 0) {
-        return Some(None);
+        return Observed::Impossible;
     }
     let total: f64 = weights.iter().map(|weight| to_f64(*weight)).sum();
     let expected = |(count, weight)| (to_f64(count), to_f64(weight) / total);
-    let counted: Vec<_> = pairs().filter(|(_, weight)| *weight > 0).map(expected).collect();
-    let answerable = counted.len() >= 2 && pairs().any(|(count, _)| count > 0);
-    answerable.then_some(Some(counted))
+    let shares: Vec<_> = pairs().filter(|(_, weight)| *weight > 0).map(expected).collect();
+    let enough = shares.len() >= 2 && pairs().any(|(count, _)| count > 0);
+    if enough { Observed::Shares(shares) } else { Observed::TooLittle }
 }
 
 /// The regularised upper incomplete gamma function Q(a, x), the tail of the chi-square distribution.
 /// Source: DLMF <https://dlmf.nist.gov/8.7.E1> (series) and <https://dlmf.nist.gov/8.9.E2> (continued fraction, by
 /// Lentz's method). Both converge within a few times the square root of a + x steps on their side of x = a + 1.
 fn upper_gamma(a: f64, x: f64) -> f64 {
-    const STEPS: u32 = 10_000;
-    const TINY: f64 = 1e-300;
     if x <= 0.0 {
         return 1.0;
     }
     let scale = libm::exp(a * libm::log(x) - x - libm::lgamma(a));
-    if x < a + 1.0 {
-        let (mut term, mut sum) = (1.0 / a, 1.0 / a);
-        for step in 1..STEPS {
-            term *= x / (a + f64::from(step));
-            sum += term;
-            if term < sum * f64::EPSILON {
-                break;
-            }
-        }
-        return (1.0 - scale * sum).clamp(0.0, 1.0);
-    }
-    let mut b = x + 1.0 - a;
-    let mut c = 1.0 / TINY;
-    let mut d = 1.0 / b;
-    let mut fraction = d;
-    for step in 1..STEPS {
-        let step = f64::from(step);
-        let numerator = -step * (step - a);
-        b += 2.0;
-        d = 1.0 / away_from_zero(numerator * d + b, TINY);
-        c = away_from_zero(b + numerator / c, TINY);
-        fraction *= d * c;
-        if (d * c - 1.0).abs() < f64::EPSILON {
+    let tail = if x < a + 1.0 { 1.0 - scale * lower_series(a, x) } else { scale * upper_fraction(a, x) };
+    tail.clamp(0.0, 1.0)
+}
+
+/// Steps after which the expansions below stop anyway.
+const GAMMA_STEPS: u32 = 10_000;
+
+fn lower_series(a: f64, x: f64) -> f64 {
+    let mut term = 1.0 / a;
+    let mut sum = term;
+    for step in 1..GAMMA_STEPS {
+        term *= x / (a + f64::from(step));
+        sum += term;
+        if term < sum * f64::EPSILON {
             break;
         }
     }
-    (scale * fraction).clamp(0.0, 1.0)
+    sum
 }
 
-fn away_from_zero(value: f64, tiny: f64) -> f64 {
-    if value.abs() < tiny { tiny } else { value }
+fn upper_fraction(a: f64, x: f64) -> f64 {
+    // Lentz's method divides by both partial values, so neither may be zero.
+    const TINY: f64 = 1e-300;
+    let nonzero = |value: f64| if value.abs() < TINY { TINY } else { value };
+    let mut denominator = x + 1.0 - a;
+    let mut ahead = 1.0 / TINY;
+    let mut behind = 1.0 / denominator;
+    let mut fraction = behind;
+    for step in 1..GAMMA_STEPS {
+        let step = f64::from(step);
+        let numerator = -step * (step - a);
+        denominator += 2.0;
+        behind = 1.0 / nonzero(numerator * behind + denominator);
+        ahead = nonzero(denominator + numerator / ahead);
+        fraction *= behind * ahead;
+        if (behind * ahead - 1.0).abs() < f64::EPSILON {
+            break;
+        }
+    }
+    fraction
 }

@@ -64,12 +64,12 @@ fn head(major: u8, argument: u64, out: &mut Vec<u8>) {
     let bytes = argument.to_be_bytes();
     let [.., b4, b5, b6, b7] = bytes;
     match argument {
-        0..=23 => out.push(major | b7),
-        24..=0xff => out.extend_from_slice(&[major | 24, b7]),
-        0x100..=0xffff => out.extend_from_slice(&[major | 25, b6, b7]),
-        0x1_0000..=0xffff_ffff => out.extend_from_slice(&[major | 26, b4, b5, b6, b7]),
+        0..=23 => out.push(major + b7),
+        24..=0xff => out.extend_from_slice(&[major + 24, b7]),
+        0x100..=0xffff => out.extend_from_slice(&[major + 25, b6, b7]),
+        0x1_0000..=0xffff_ffff => out.extend_from_slice(&[major + 26, b4, b5, b6, b7]),
         _ => {
-            out.push(major | 27);
+            out.push(major + 27);
             out.extend_from_slice(&bytes);
         }
     }
@@ -118,7 +118,7 @@ fn exact_half(float: f64) -> Option<u16> {
     let mantissa = bits & ((1 << 52) - 1);
     if (-14..=15).contains(&exponent) {
         let exact = mantissa.trailing_zeros() >= 42;
-        return exact.then(|| sign | (((exponent + 15) as u16) << 10) | (mantissa >> 42) as u16);
+        return exact.then(|| sign | (((exponent + 15).cast_unsigned() as u16) << 10) | (mantissa >> 42) as u16);
     }
     if (-24..=-15).contains(&exponent) {
         // A subnormal half is a multiple of 2^-24: the implicit bit moves into the mantissa.

@@ -149,9 +149,8 @@ impl<'a> Compiler<'a> {
     /// Lints what can be known of a `fractional` before it runs.
     fn check_buckets(&mut self, arguments: &[Expr]) {
         let buckets = match arguments {
-            [Expr::Literal(Value::Array(_)) | Expr::Array(_), ..] => arguments,
+            [Expr::Literal(Value::Array(_)) | Expr::Array(_), ..] | [] => arguments,
             [_, buckets @ ..] => buckets,
-            [] => arguments,
         };
         if buckets.is_empty() {
             self.lint("fractional needs at least one bucket");

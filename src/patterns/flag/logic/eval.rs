@@ -235,12 +235,10 @@ impl<'e> Machine<'e> {
     {
         for pair in arguments.chunks(2) {
             match pair {
-                [condition, branch] => {
-                    if coerce::truthy(&*self.eval(condition, scope)?) {
-                        return self.eval(branch, scope);
-                    }
-                }
                 [last] => return self.eval(last, scope),
+                [condition, branch] if coerce::truthy(&*self.eval(condition, scope)?) => {
+                    return self.eval(branch, scope);
+                }
                 _ => {}
             }
         }
@@ -332,7 +330,8 @@ impl<'e> Machine<'e> {
             }
         }
         let present = names.len() - absent.len();
-        let enough = need.is_some_and(|need| present as f64 >= coerce::number(need).to_f64());
+        let present = u32::try_from(present).unwrap_or(u32::MAX);
+        let enough = need.is_some_and(|need| f64::from(present) >= coerce::number(need).to_f64());
         Ok(Cow::Owned(Value::Array(if enough { Vec::new() } else { absent })))
     }
 }

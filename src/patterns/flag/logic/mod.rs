@@ -23,7 +23,7 @@ use super::bucketing::HashGeneration;
 pub(super) use compile::{Compiler, EvaluatorTable, pointer_token};
 pub(super) use eval::{Machine, Scope};
 
-/// Operators inside operators, counting those reached by `$ref`. Two JSON levels each, so a rule that serde_json can
+/// Operators inside operators, counting those reached by `$ref`. Two JSON levels each, so a rule that `serde_json` can
 /// read (128 levels) is not refused for less.
 pub const MAX_DEPTH: usize = 48;
 
