@@ -1,10 +1,14 @@
 //! Experiments: assignment that moves only whom it must, and statistics equal to reference values.
 
-use kv_patterns::patterns::experiment::assign::{Allocation, AssignError, LAYER_SLOTS, Layer, MAX_VARIANTS, MAX_WEIGHT, SlotRange, Variant};
+use kv_patterns::patterns::experiment::assign::{
+    Allocation, AssignError, LAYER_SLOTS, Layer, MAX_VARIANTS, MAX_WEIGHT, SlotRange, Variant,
+};
 use kv_patterns::patterns::experiment::stats::{
     Arm, Interval, probability_to_beat, sample_ratio, sequential, sequential_sample_ratio, two_proportion_z, uplift,
 };
 use proptest::prelude::*;
+
+type Weights = &'static [(&'static str, u64)];
 
 fn allocation(salt: &str, weights: &[(&str, u64)]) -> Allocation {
     let variants = weights.iter().map(|(name, weight)| Variant { name: (*name).to_owned(), weight: *weight });
@@ -66,7 +70,7 @@ fn raising_a_from_ten_to_twenty_percent_moves_ten_percent_all_of_them_into_a() {
 
 #[test]
 fn the_share_that_moves_is_exact_for_any_change() {
-    let cases: [(&[(&str, u64)], &[(&str, u64)]); 5] = [
+    let cases: [(Weights, Weights); 5] = [
         (&[("a", 10), ("b", 45), ("c", 45)], &[("a", 20), ("b", 45), ("c", 35)]),
         (&[("a", 1), ("b", 1)], &[("a", 1), ("b", 1), ("c", 1)]),
         (&[("a", 1), ("b", 1), ("c", 1)], &[("a", 1), ("b", 1)]),
@@ -246,7 +250,11 @@ fn the_sample_ratio_test() {
     close(sample_ratio(&[100, 120, 90, 95], &[1, 1, 1, 1]).unwrap().p_value, 0.162_977_052_113_130_96);
     close(sample_ratio(&[5000, 2600, 2400], &[2, 1, 1]).unwrap().p_value, 0.018_315_638_888_734_18);
     close(sample_ratio(&[10, 0], &[1, 1]).unwrap().p_value, 0.001_565_402_258_002_549_7);
-    assert_eq!(sample_ratio(&[5000, 0, 5300], &[1, 0, 1]), sample_ratio(&[5000, 5300], &[1, 1]), "weight zero is no degree of freedom");
+    assert_eq!(
+        sample_ratio(&[5000, 0, 5300], &[1, 0, 1]),
+        sample_ratio(&[5000, 5300], &[1, 1]),
+        "weight zero is no degree of freedom"
+    );
     close(sample_ratio(&[5000, 1, 5000], &[1, 0, 1]).unwrap().p_value, 0.0);
     assert_eq!(sample_ratio(&[0, 0], &[1, 1]), None);
     assert_eq!(sample_ratio(&[10], &[1]), None);

@@ -4,8 +4,8 @@ use kv_patterns::clock::Timestamp;
 use kv_patterns::patterns::flag::bucketing::{MAX_TOTAL_WEIGHT, murmur3, sha256_bucket, sha256_hash};
 use kv_patterns::patterns::flag::logic::{EvalError, MAX_DEPTH, MAX_NODES, Rule, RuleError};
 use kv_patterns::patterns::flag::{
-    ContextError, ErrorCode, EvaluationContext, FlagSet, HashGeneration, MAX_EVALUATORS, MAX_FLAGS, Outcome, Problem, Reason,
-    ValueType,
+    ContextError, ErrorCode, EvaluationContext, FlagSet, HashGeneration, MAX_EVALUATORS, MAX_FLAGS, Outcome, Problem,
+    Reason, ValueType,
 };
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
@@ -96,8 +96,14 @@ fn every_case_of_flagds_evaluator_kit_passes() {
     let failures: Vec<_> = cases
         .iter()
         .filter_map(|case| match case["bucketing"].as_str().unwrap() {
-            "v1" => { counted.0 += 1; kit_failure(case, &v1) }
-            "v2" => { counted.1 += 1; kit_failure(case, &v2) }
+            "v1" => {
+                counted.0 += 1;
+                kit_failure(case, &v1)
+            }
+            "v2" => {
+                counted.1 += 1;
+                kit_failure(case, &v2)
+            }
             other => panic!("unknown generation {other}"),
         })
         .collect();
@@ -132,14 +138,17 @@ fn every_jsonlogic_reference_case_passes() {
 fn validation_names_exactly_the_doubtful_rules_of_the_kit() {
     let problems = FlagSet::validate(&data("flag-evaluation-flags.json")).unwrap_err();
     let places: Vec<_> = problems.iter().map(|problem| problem.path.as_str()).collect();
-    assert_eq!(places, [
-        "/flags/ends-with-wrong-args-flag/targeting/ends_with",
-        "/flags/fractional-negative-weight-flag/targeting/fractional",
-        "/flags/ref-to-nonexistent-evaluator-flag/targeting/if/0/$ref",
-        "/flags/semver-invalid-operator-flag/targeting/sem_ver",
-        "/flags/semver-wrong-args-flag/targeting/sem_ver",
-        "/flags/starts-with-wrong-args-flag/targeting/starts_with",
-    ]);
+    assert_eq!(
+        places,
+        [
+            "/flags/ends-with-wrong-args-flag/targeting/ends_with",
+            "/flags/fractional-negative-weight-flag/targeting/fractional",
+            "/flags/ref-to-nonexistent-evaluator-flag/targeting/if/0/$ref",
+            "/flags/semver-invalid-operator-flag/targeting/sem_ver",
+            "/flags/semver-wrong-args-flag/targeting/sem_ver",
+            "/flags/starts-with-wrong-args-flag/targeting/starts_with",
+        ]
+    );
 }
 
 // JSONLogic beyond the reference cases.
@@ -168,7 +177,14 @@ fn arithmetic_never_overflows_and_never_makes_a_nan() {
     check_rule(&json!({ "+": [i64::MAX, 1] }), &json!(null), &Ok(json!(9_223_372_036_854_775_808_u64)));
     check_rule(&json!({ "-": [i64::MIN, 1] }), &json!(null), &Ok(json!(-9_223_372_036_854_775_808.0)));
     check_rule(&json!({ "*": [1e308, 10] }), &json!(null), &Err(EvalError::NotANumber));
-    for rule in [json!({ "/": [1, 0] }), json!({ "%": [1, 0] }), json!({ "+": ["x", 1] }), json!({ "max": [1, {}] }), json!({ "min": [] }), json!({ "-": [[1, 2]] })] {
+    for rule in [
+        json!({ "/": [1, 0] }),
+        json!({ "%": [1, 0] }),
+        json!({ "+": ["x", 1] }),
+        json!({ "max": [1, {}] }),
+        json!({ "min": [] }),
+        json!({ "-": [[1, 2]] }),
+    ] {
         check_rule(&rule, &json!(null), &Err(EvalError::NotANumber));
     }
 }
@@ -231,7 +247,10 @@ fn the_reason_says_split_only_when_a_fractional_chose() {
     assert_eq!(reason, Reason::Split);
     assert_eq!(answer(&document(&split), &json!({})), Ok(("off".into(), Reason::Default)));
     let guarded = json!({ "if": [{ "var": "beta" }, split, "off"] });
-    assert_eq!(answer(&document(&guarded), &json!({ "targetingKey": "u" })), Ok(("off".into(), Reason::TargetingMatch)));
+    assert_eq!(
+        answer(&document(&guarded), &json!({ "targetingKey": "u" })),
+        Ok(("off".into(), Reason::TargetingMatch))
+    );
 }
 
 #[test]
@@ -244,8 +263,14 @@ fn flagds_own_properties_cannot_be_forged() {
 #[test]
 fn a_rule_that_names_no_variant_is_general() {
     assert_eq!(answer(&document(&json!({ "var": "x" })), &json!({ "x": "nope" })), Err(ErrorCode::General));
-    assert_eq!(answer(&document(&json!({ "var": "x" })), &json!({ "x": ["on"] })), Ok(("on".into(), Reason::TargetingMatch)));
-    assert_eq!(answer(&document(&json!({ "+": [{ "var": "x" }, 1] })), &json!({ "x": "text" })), Err(ErrorCode::General));
+    assert_eq!(
+        answer(&document(&json!({ "var": "x" })), &json!({ "x": ["on"] })),
+        Ok(("on".into(), Reason::TargetingMatch))
+    );
+    assert_eq!(
+        answer(&document(&json!({ "+": [{ "var": "x" }, 1] })), &json!({ "x": "text" })),
+        Err(ErrorCode::General)
+    );
 }
 
 #[test]
@@ -262,7 +287,9 @@ fn metadata_of_the_flag_covers_the_sets() {
 #[test]
 fn bulk_answers_equal_single_answers() {
     let set = kit_with("v3");
-    let who = context(&json!({ "targetingKey": "jon@company.com", "tier": "premium", "version": 1.2, "email": "ballmer@macrosoft.com" }));
+    let who = context(
+        &json!({ "targetingKey": "jon@company.com", "tier": "premium", "version": 1.2, "email": "ballmer@macrosoft.com" }),
+    );
     let all = set.evaluate_all(&who, NOW);
     assert_eq!(all.len(), set.keys().count());
     for evaluation in all {
@@ -285,7 +312,8 @@ fn references_nest() {
         "tester": { "and": [{ "$ref": "staff" }, { "var": "beta" }] },
         "anyone": { "or": [{ "$ref": "tester" }, { "$ref": "staff" }] },
     });
-    let document = with_evaluators(&json!({ "if": [{ "$ref": "tester" }, "on", { "$ref": "anyone" }, "off", null] }), &evaluators);
+    let document =
+        with_evaluators(&json!({ "if": [{ "$ref": "tester" }, "on", { "$ref": "anyone" }, "off", null] }), &evaluators);
     FlagSet::validate(&document).unwrap();
     assert_eq!(answer(&document, &json!({ "email": "a@example.com", "beta": true })).unwrap().0, "on");
     assert_eq!(answer(&document, &json!({ "email": "a@example.com" })).unwrap().1, Reason::TargetingMatch);
@@ -305,12 +333,15 @@ fn circular_references_break_only_the_rules_that_need_them() {
     let document = with_evaluators(&json!({ "if": [{ "$ref": "fine" }, "on"] }), &evaluators);
     assert_eq!(answer(&document, &json!({})), Ok(("on".into(), Reason::TargetingMatch)));
     let problems: Vec<_> = FlagSet::validate(&document).unwrap_err().iter().map(Problem::to_string).collect();
-    assert_eq!(problems, [
-        "/$evaluators/a: a circular $ref",
-        "/$evaluators/b: a circular $ref",
-        "/$evaluators/outside: $ref to \"a\", which is wrong itself",
-        "/$evaluators/self: a circular $ref",
-    ]);
+    assert_eq!(
+        problems,
+        [
+            "/$evaluators/a: a circular $ref",
+            "/$evaluators/b: a circular $ref",
+            "/$evaluators/outside: $ref to \"a\", which is wrong itself",
+            "/$evaluators/self: a circular $ref",
+        ]
+    );
 }
 
 #[test]
@@ -357,25 +388,64 @@ fn every_kind_of_fault_is_named_by_its_place() {
     check_refused(|d| *d = json!({}), "/flags: a document needs its flags, as an object or an array");
     check_refused(|d| d["flag"] = json!({}), "/flag: an unknown member");
     check_refused(|d| d["flags"]["a/b~"] = json!(1), "/flags/a~1b~0: an object is expected");
-    check_refused(|d| d["flags"][""] = d["flags"]["f"].clone(), "/flags/: a name is 1 to 256 bytes long, without control characters");
+    check_refused(
+        |d| d["flags"][""] = d["flags"]["f"].clone(),
+        "/flags/: a name is 1 to 256 bytes long, without control characters",
+    );
     check_refused(|d| d["metadata"] = json!({ "a": [] }), "/metadata/a: a boolean, a string or a number");
-    check_refused(|d| d["settings"] = json!({ "bucketing": "v4" }), "/settings/bucketing: one of \"v1\", \"v2\", \"v3\"");
-    check_refused(|d| d["settings"] = json!({ "serveDefaultWhenDisabled": 1 }), "/settings/serveDefaultWhenDisabled: true or false");
+    check_refused(
+        |d| d["settings"] = json!({ "bucketing": "v4" }),
+        "/settings/bucketing: one of \"v1\", \"v2\", \"v3\"",
+    );
+    check_refused(
+        |d| d["settings"] = json!({ "serveDefaultWhenDisabled": 1 }),
+        "/settings/serveDefaultWhenDisabled: true or false",
+    );
     check_refused(|d| flag(d, "state", json!("ON")), "/flags/f/state: \"ENABLED\" or \"DISABLED\"");
     check_refused(|d| flag(d, "variants", json!({})), "/flags/f/variants: an object with at least one variant");
-    check_refused(|d| flag(d, "variants", json!({ "on": 1, "off": "1" })), "/flags/f/variants/on: the variants of a flag are all of one type");
-    check_refused(|d| flag(d, "variants", json!({ "on": [], "off": "" })), "/flags/f/variants/on: a variant is a boolean, a string, a number or an object");
-    check_refused(|d| flag(d, "defaultVariant", json!("none")), "/flags/f/defaultVariant: the name of one of the variants, or null");
-    check_refused(|d| flag(d, "overrides", json!({ "u": "none" })), "/flags/f/overrides/u: the name of one of the variants");
+    check_refused(
+        |d| flag(d, "variants", json!({ "on": 1, "off": "1" })),
+        "/flags/f/variants/on: the variants of a flag are all of one type",
+    );
+    check_refused(
+        |d| flag(d, "variants", json!({ "on": [], "off": "" })),
+        "/flags/f/variants/on: a variant is a boolean, a string, a number or an object",
+    );
+    check_refused(
+        |d| flag(d, "defaultVariant", json!("none")),
+        "/flags/f/defaultVariant: the name of one of the variants, or null",
+    );
+    check_refused(
+        |d| flag(d, "overrides", json!({ "u": "none" })),
+        "/flags/f/overrides/u: the name of one of the variants",
+    );
     check_refused(|d| flag(d, "defualtVariant", json!("on")), "/flags/f/defualtVariant: an unknown member");
     check_refused(|d| flag(d, "targeting", json!("on")), "/flags/f/targeting: a rule is an object");
-    check_refused(|d| flag(d, "targeting", json!({ "if": [{ "xor": [1, 2] }, "on"] })), "/flags/f/targeting/if/0/xor: unknown operator \"xor\"");
-    check_refused(|d| flag(d, "targeting", json!({ "if": [{ "!": 1, "!!": 2 }, "on"] })), "/flags/f/targeting/if/0: a rule is an object with exactly one operator");
-    check_refused(|d| flag(d, "targeting", json!({ "if": [{ "$ref": 1 }, "on"] })), "/flags/f/targeting/if/0/$ref: $ref takes the name of an evaluator as a string");
-    check_refused(|d| flag(d, "targeting", json!({ "if": [1, "no", { "fractional": [["off"], ["x", 2]] }] })), "/flags/f/targeting/if/1: \"no\" is not one of the flag's variants");
-    check_refused(|d| flag(d, "targeting", json!({ "if": [1, "on", { "fractional": [["off"], ["x", 2]] }] })), "/flags/f/targeting/if/2/fractional/1/0: \"x\" is not one of the flag's variants");
+    check_refused(
+        |d| flag(d, "targeting", json!({ "if": [{ "xor": [1, 2] }, "on"] })),
+        "/flags/f/targeting/if/0/xor: unknown operator \"xor\"",
+    );
+    check_refused(
+        |d| flag(d, "targeting", json!({ "if": [{ "!": 1, "!!": 2 }, "on"] })),
+        "/flags/f/targeting/if/0: a rule is an object with exactly one operator",
+    );
+    check_refused(
+        |d| flag(d, "targeting", json!({ "if": [{ "$ref": 1 }, "on"] })),
+        "/flags/f/targeting/if/0/$ref: $ref takes the name of an evaluator as a string",
+    );
+    check_refused(
+        |d| flag(d, "targeting", json!({ "if": [1, "no", { "fractional": [["off"], ["x", 2]] }] })),
+        "/flags/f/targeting/if/1: \"no\" is not one of the flag's variants",
+    );
+    check_refused(
+        |d| flag(d, "targeting", json!({ "if": [1, "on", { "fractional": [["off"], ["x", 2]] }] })),
+        "/flags/f/targeting/if/2/fractional/1/0: \"x\" is not one of the flag's variants",
+    );
     check_refused(|d| flag(d, "targeting", json!({ "==": [1] })), "/flags/f/targeting/==: == takes 2 arguments");
-    check_refused(|d| flag(d, "targeting", json!({ "fractional": "on" })), "/flags/f/targeting/fractional: fractional takes an array of buckets, each [variant] or [variant, weight]");
+    check_refused(
+        |d| flag(d, "targeting", json!({ "fractional": "on" })),
+        "/flags/f/targeting/fractional: fractional takes an array of buckets, each [variant] or [variant, weight]",
+    );
 }
 
 #[test]
@@ -387,7 +457,10 @@ fn weights_that_overflow_are_refused_and_never_evaluated() {
     assert_eq!(answer(&document(&fits), &json!({ "targetingKey": "u" })).unwrap().1, Reason::Split);
     for weight in [json!(MAX_TOTAL_WEIGHT), json!(u64::MAX), json!(i64::MAX)] {
         check_refused(|d| d["flags"]["f"]["targeting"] = rule(weight.clone(), json!(1)), overflow);
-        assert_eq!(answer(&document(&rule(weight, json!(1))), &json!({ "targetingKey": "u" })), Ok(("off".into(), Reason::Default)));
+        assert_eq!(
+            answer(&document(&rule(weight, json!(1))), &json!({ "targetingKey": "u" })),
+            Ok(("off".into(), Reason::Default))
+        );
     }
     for weight in [json!(1.5), json!("1"), json!(true), json!(1e300), json!({ "var": "huge" })] {
         let fields = json!({ "targetingKey": "u", "huge": u64::MAX });
@@ -424,6 +497,22 @@ fn a_document_too_large_in_any_way_is_refused() {
     std::mem::forget(deep);
 }
 
+#[test]
+fn a_document_full_of_faults_reports_the_first_fifty() {
+    let doubtful = json!({ "or": vec![json!({ "==": [] }); 5_000] });
+    let flags: Map<_, _> = (0..10).map(|n| (format!("f{n}"), document(&doubtful)["flags"]["f"].clone())).collect();
+    assert_eq!(FlagSet::validate(&json!({ "flags": flags })).unwrap_err().len(), 50);
+}
+
+#[test]
+fn metadata_is_small_because_every_answer_carries_it() {
+    check_refused(|d| d["metadata"] = json!({ "a": "x".repeat(5_000) }), "/metadata: a string longer than 4096 bytes");
+    check_refused(
+        |d| d["flags"]["f"]["metadata"] = json!({ "a": "x".repeat(4_090) }),
+        "/flags/f/metadata: larger than 4096 bytes",
+    );
+}
+
 fn nested(levels: usize) -> Value {
     (0..levels).fold(json!(true), |rule, _| json!({ "!": [rule] }))
 }
@@ -449,13 +538,22 @@ fn loops_over_large_contexts_end_in_an_error() {
     let data = json!({ "list": vec![1; 9_000], "text": "x".repeat(60_000) });
     let list = json!({ "var": "list" });
     let square = json!({ "map": [list, { "map": [list, 1] }] });
-    assert_eq!(Rule::compile(&square).unwrap().apply(&data), Ok(json!(vec![json!([]); 9_000])), "inner loops see the element only");
+    assert_eq!(
+        Rule::compile(&square).unwrap().apply(&data),
+        Ok(json!(vec![json!([]); 9_000])),
+        "inner loops see the element only"
+    );
     let doubling = json!({ "reduce": [list, { "merge": [{ "var": "accumulator" }, { "var": "accumulator" }] }, [1]] });
     let exploding = json!({ "reduce": [list, { "cat": [{ "var": "accumulator" }, { "var": "accumulator" }] }, "x"] });
     let deepening = json!({ "reduce": [list, [{ "var": "accumulator" }], 1] });
     let copying = json!({ "map": [list, { "cat": ["x".repeat(60_000)] }] });
-    for (rule, error) in [(doubling, EvalError::TooManySteps), (exploding, EvalError::TooManySteps), (deepening, EvalError::TooDeep), (copying, EvalError::TooManySteps)] {
-        assert_eq!(Rule::compile(&rule).unwrap().apply(&data), Err(error), "{}", &rule.to_string()[..40]);
+    for (rule, error) in [
+        (doubling, EvalError::TooManySteps),
+        (exploding, EvalError::TooManySteps),
+        (deepening, EvalError::TooDeep),
+        (copying, EvalError::TooManySteps),
+    ] {
+        assert_eq!(Rule::compile(&rule).unwrap().apply(&data), Err(error), "{rule}");
     }
 }
 
@@ -488,9 +586,41 @@ fn contexts_are_checked() {
 #[test]
 fn murmur3_equals_published_vectors() {
     // https://en.wikipedia.org/wiki/MurmurHash#Test_vectors, those with seed zero.
-    let vectors = [("", 0), ("test", 0xba6b_d213), ("Hello, world!", 0xc036_3e43), ("The quick brown fox jumps over the lazy dog", 0x2e4f_f723)];
+    let vectors = [
+        ("", 0),
+        ("test", 0xba6b_d213),
+        ("Hello, world!", 0xc036_3e43),
+        ("The quick brown fox jumps over the lazy dog", 0x2e4f_f723),
+    ];
     for (text, hash) in vectors {
         assert_eq!(murmur3(text.as_bytes()), hash, "{text}");
+    }
+}
+
+#[test]
+fn v3_hashes_equal_those_of_flagds_python_engine() {
+    // PyPI openfeature-flagd-core 2.0.0.
+    let vectors = [
+        (r#""jon@company.com""#, 0x1bcc_fe8b),
+        (r#"["flag","user-1"]"#, 0x47cf_a3cb),
+        (r#""日本""#, 0x00f4_ecbf),
+        ("0", 0x514e_28b7),
+        ("-1", 0x7ef4_9b98),
+        ("1.5", 0x14ad_e9b6),
+        ("0.1", 0x0680_c93c),
+        ("1e-7", 0x33b2_8f4c),
+        ("16777217.5", 0x718f_691f),
+        ("3.4028234663852886e38", 0x5e54_1bbf),
+        ("5.960464477539063e-8", 0xe53d_042b),
+        ("18446744073709551615", 0x71bb_7821),
+        ("-9223372036854775808", 0x1494_852d),
+        ("true", 0x31d7_a60b),
+        (r#"{"b":[1.0,null],"a":{"x":"y"},"aa":-0.0}"#, 0xf2b4_39c8),
+        ("[]", 0x0feb_9e1d),
+    ];
+    for (text, hash) in vectors {
+        let value: Value = serde_json::from_str(text).unwrap();
+        assert_eq!(HashGeneration::V3.hash(&value), Ok(Some(hash)), "{text}");
     }
 }
 
@@ -534,23 +664,67 @@ fn native_buckets_have_published_values() {
 
 fn json_value() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
-        Just(json!(null)), any::<bool>().prop_map(Value::from), any::<i64>().prop_map(Value::from),
-        any::<f64>().prop_map(Value::from), ".{0,8}".prop_map(Value::from),
+        Just(json!(null)),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        ".{0,8}".prop_map(Value::from),
     ];
-    leaf.prop_recursive(4, 24, 4, |inner| prop_oneof![
-        prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-        prop::collection::btree_map(".{0,4}", inner, 0..4).prop_map(|members| Value::Object(members.into_iter().collect())),
-    ])
+    leaf.prop_recursive(4, 24, 4, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::btree_map(".{0,4}", inner, 0..4)
+                .prop_map(|members| Value::Object(members.into_iter().collect())),
+        ]
+    })
 }
 
 /// Any rule, well-formed or not, over the paths of the context beside it.
 fn rule() -> impl Strategy<Value = Value> {
     const NAMES: [&str; 38] = [
-        "var", "missing", "missing_some", "if", "==", "===", "!=", "!==", "!", "!!", "or", "and", ">", ">=", "<", "<=", "max", "min",
-        "+", "-", "*", "/", "%", "map", "filter", "reduce", "all", "none", "some", "merge", "in", "cat", "substr", "fractional",
-        "sem_ver", "starts_with", "ends_with", "$ref",
+        "var",
+        "missing",
+        "missing_some",
+        "if",
+        "==",
+        "===",
+        "!=",
+        "!==",
+        "!",
+        "!!",
+        "or",
+        "and",
+        ">",
+        ">=",
+        "<",
+        "<=",
+        "max",
+        "min",
+        "+",
+        "-",
+        "*",
+        "/",
+        "%",
+        "map",
+        "filter",
+        "reduce",
+        "all",
+        "none",
+        "some",
+        "merge",
+        "in",
+        "cat",
+        "substr",
+        "fractional",
+        "sem_ver",
+        "starts_with",
+        "ends_with",
+        "$ref",
     ];
-    let leaf = prop_oneof![json_value(), prop::sample::select(vec!["a", "a.b", "0", "", "accumulator", "current", "targetingKey"]).prop_map(Value::from)];
+    let leaf = prop_oneof![
+        json_value(),
+        prop::sample::select(vec!["a", "a.b", "0", "", "accumulator", "current", "targetingKey"]).prop_map(Value::from)
+    ];
     leaf.prop_recursive(5, 40, 4, |inner| {
         let operation = (prop::sample::select(NAMES.to_vec()), prop::collection::vec(inner.clone(), 0..4))
             .prop_map(|(name, arguments)| json!({ name: arguments }));

@@ -151,12 +151,14 @@ impl Allocation {
     /// Whether both give every variant the same share, in integers.
     fn is_proportional_to(&self, next: &Self) -> bool {
         self.names_with(next).iter().all(|name| {
-            u128::from(self.weight(name)) * u128::from(next.total()) == u128::from(next.weight(name)) * u128::from(self.total())
+            u128::from(self.weight(name)) * u128::from(next.total())
+                == u128::from(next.weight(name)) * u128::from(self.total())
         })
     }
 
     fn names_with<'a>(&'a self, next: &'a Self) -> Vec<&'a str> {
-        let mut names: Vec<_> = self.variants.iter().chain(&next.variants).map(|variant| variant.name.as_str()).collect();
+        let mut names: Vec<_> =
+            self.variants.iter().chain(&next.variants).map(|variant| variant.name.as_str()).collect();
         names.sort_unstable();
         names.dedup();
         names

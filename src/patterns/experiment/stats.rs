@@ -166,7 +166,10 @@ pub fn probability_to_beat(control: Arm, treatment: Arm) -> f64 {
     let last = b_alpha - 1.0;
     let peak = ((a_alpha * b_beta - a_alpha - a_beta - b_beta) / (a_beta + 1.0)).floor().clamp(0.0, last);
     let largest = libm::exp(
-        ln_beta(a_alpha + peak, a_beta + b_beta) - libm::log(b_beta + peak) - ln_beta(1.0 + peak, b_beta) - ln_beta(a_alpha, a_beta),
+        ln_beta(a_alpha + peak, a_beta + b_beta)
+            - libm::log(b_beta + peak)
+            - ln_beta(1.0 + peak, b_beta)
+            - ln_beta(a_alpha, a_beta),
     );
     let ratio = |i: f64| (a_alpha + i) / (a_alpha + i + a_beta + b_beta) * (b_beta + i) / (1.0 + i);
     let mut sum = largest;

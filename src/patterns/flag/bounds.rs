@@ -22,6 +22,9 @@ pub struct Bounds {
 /// A flag document.
 pub const DOCUMENT: Bounds = Bounds { bytes: 4 << 20, nodes: 200_000, depth: 110, string_bytes: 64 << 10 };
 
+/// The metadata of a set or of one flag; small, because every flag's answer carries the set's as well.
+pub const METADATA: Bounds = Bounds { bytes: 4 << 10, nodes: 65, depth: 2, string_bytes: 4 << 10 };
+
 /// The context of one evaluation.
 pub const CONTEXT: Bounds = Bounds { bytes: 256 << 10, nodes: 10_000, depth: 32, string_bytes: 64 << 10 };
 

@@ -67,7 +67,12 @@ impl HashGeneration {
             Self::V1 => choose_by_percentage(hash, weights, total),
             Self::V2 | Self::V3 => {
                 let bucket = scale(u64::from(hash) << 32, total);
-                weights.iter().scan(0_u64, |end, weight| { *end = end.saturating_add(*weight); Some(*end) })
+                weights
+                    .iter()
+                    .scan(0_u64, |end, weight| {
+                        *end = end.saturating_add(*weight);
+                        Some(*end)
+                    })
                     .position(|end| bucket < end)
             }
         };

@@ -15,7 +15,7 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
-use super::bounds::DOCUMENT;
+use super::bounds::{DOCUMENT, METADATA};
 use super::bucketing::HashGeneration;
 use super::logic::{Compiler, EvaluatorTable, Expr, pointer_token};
 use super::{evaluators, results};
@@ -28,8 +28,6 @@ pub const MAX_EVALUATORS: usize = 1_000;
 pub const MAX_VARIANTS: usize = 100;
 /// Overrides of one flag.
 pub const MAX_OVERRIDES: usize = 1_000;
-/// Metadata entries of the set, and of each flag.
-const MAX_METADATA: usize = 64;
 /// Bytes of a flag's key, a variant's name, an overridden user's id.
 const MAX_NAME_BYTES: usize = 256;
 /// Problems reported for one document.
@@ -53,6 +51,25 @@ impl Problem {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.path.is_empty() { f.write_str(&self.message) } else { write!(f, "{}: {}", self.path, self.message) }
+    }
+}
+
+/// The problems found so far, up to [`MAX_PROBLEMS`]: a hostile document has more than memory for them.
+#[derive(Debug, Default)]
+pub(super) struct Problems(Vec<Problem>);
+
+impl Problems {
+    pub(super) fn push(&mut self, problem: Problem) {
+        if self.0.len() < MAX_PROBLEMS {
+            self.0.push(problem);
+        }
+    }
+
+    /// Adds the doubts of a compiled rule.
+    pub(super) fn extend(&mut self, lints: Vec<(String, String)>) {
+        for (path, message) in lints {
+            self.push(Problem { path, message });
+        }
     }
 }
 
@@ -82,8 +99,8 @@ pub(super) struct Flag {
     pub(super) default_variant: Option<String>,
     pub(super) targeting: Targeting,
     pub(super) overrides: BTreeMap<String, String>,
-    /// The set's metadata, overridden by the flag's.
-    pub(super) metadata: Map<String, Value>,
+    /// The set's metadata overridden by the flag's own; `None` where the flag has none.
+    pub(super) metadata: Option<Map<String, Value>>,
 }
 
 #[derive(Clone, Debug)]
@@ -109,12 +126,8 @@ impl FlagSet {
     /// # Errors
     /// Every [`Problem`] found, up to 50, in the order of the document.
     pub fn validate(document: &Value) -> Result<Self, Vec<Problem>> {
-        let (set, mut problems) = read(document).map_err(|problem| vec![problem])?;
-        if problems.is_empty() {
-            return Ok(set);
-        }
-        problems.truncate(MAX_PROBLEMS);
-        Err(problems)
+        let (set, problems) = read(document).map_err(|problem| vec![problem])?;
+        if problems.0.is_empty() { Ok(set) } else { Err(problems.0) }
     }
 
     /// What the document says under `settings`.
@@ -133,20 +146,17 @@ impl FlagSet {
     }
 }
 
-fn read(document: &Value) -> Result<(FlagSet, Vec<Problem>), Problem> {
+fn read(document: &Value) -> Result<(FlagSet, Problems), Problem> {
     DOCUMENT.check(document).map_err(|error| Problem::new("", error))?;
     let members = object(document, "")?;
-    let mut problems = Vec::new();
+    let mut problems = Problems::default();
     known_members(members, "", &["$schema", "$evaluators", "flags", "metadata", "settings"], &mut problems);
     let metadata = metadata(members.get("metadata"), "/metadata")?;
     let settings = settings(members.get("settings"), &mut problems)?;
     let (table, evaluators) = evaluators::compile(members.get("$evaluators"), &mut problems)?;
     let mut flags = BTreeMap::new();
     for (key, path, value) in listed_flags(members.get("flags"))? {
-        let flag = flag(value, &path, &table, &metadata, &mut problems).and_then(|flag| {
-            check_name(&key, &path)?;
-            Ok(flag)
-        });
+        let flag = check_name(&key, &path).and_then(|()| flag(value, &path, &table, &metadata, &mut problems));
         if let Err(problem) = &flag {
             problems.push(problem.clone());
         }
@@ -176,7 +186,7 @@ fn listed_flags(flags: Option<&Value>) -> Result<Vec<(String, String, &Value)>, 
     Ok(listed)
 }
 
-fn settings(value: Option<&Value>, problems: &mut Vec<Problem>) -> Result<Settings, Problem> {
+fn settings(value: Option<&Value>, problems: &mut Problems) -> Result<Settings, Problem> {
     let Some(value) = value else { return Ok(Settings::default()) };
     let members = object(value, "/settings")?;
     known_members(members, "/settings", &["bucketing", "serveDefaultWhenDisabled"], problems);
@@ -201,7 +211,7 @@ fn flag(
     path: &str,
     table: &EvaluatorTable,
     set_metadata: &Map<String, Value>,
-    problems: &mut Vec<Problem>,
+    problems: &mut Problems,
 ) -> Result<Flag, Problem> {
     let members = object(value, path)?;
     let known = ["key", "state", "variants", "defaultVariant", "targeting", "metadata", "overrides"];
@@ -215,16 +225,18 @@ fn flag(
     let default_variant = match members.get("defaultVariant") {
         None | Some(Value::Null) => None,
         Some(Value::String(name)) if variants.contains_key(name) => Some(name.clone()),
-        Some(_) => return Err(Problem::new(format!("{path}/defaultVariant"), "the name of one of the variants, or null")),
+        Some(_) => {
+            return Err(Problem::new(format!("{path}/defaultVariant"), "the name of one of the variants, or null"));
+        }
     };
     let overrides = overrides(members.get("overrides"), path, &variants)?;
-    let mut merged = set_metadata.clone();
-    merged.extend(metadata(members.get("metadata"), &format!("{path}/metadata"))?);
+    let own = metadata(members.get("metadata"), &format!("{path}/metadata"))?;
+    let merged = (!own.is_empty()).then(|| set_metadata.clone().into_iter().chain(own).collect());
     let targeting = targeting(members.get("targeting"), path, table, &variants, problems);
     Ok(Flag { enabled, variants, default_variant, targeting, overrides, metadata: merged })
 }
 
-fn variants(value: Option<&Value>, path: &str, problems: &mut Vec<Problem>) -> Result<Map<String, Value>, Problem> {
+fn variants(value: Option<&Value>, path: &str, problems: &mut Problems) -> Result<Map<String, Value>, Problem> {
     let path = format!("{path}/variants");
     let variants = value.and_then(Value::as_object).filter(|variants| !variants.is_empty());
     let variants = variants.ok_or_else(|| Problem::new(&path, "an object with at least one variant"))?;
@@ -256,7 +268,11 @@ fn kind(value: &Value) -> Option<&'static str> {
     }
 }
 
-fn overrides(value: Option<&Value>, path: &str, variants: &Map<String, Value>) -> Result<BTreeMap<String, String>, Problem> {
+fn overrides(
+    value: Option<&Value>,
+    path: &str,
+    variants: &Map<String, Value>,
+) -> Result<BTreeMap<String, String>, Problem> {
     let path = format!("{path}/overrides");
     let Some(value) = value else { return Ok(BTreeMap::new()) };
     let members = object(value, &path)?;
@@ -276,7 +292,7 @@ fn targeting(
     path: &str,
     table: &EvaluatorTable,
     variants: &Map<String, Value>,
-    problems: &mut Vec<Problem>,
+    problems: &mut Problems,
 ) -> Targeting {
     let path = format!("{path}/targeting");
     let rule = match value {
@@ -291,7 +307,7 @@ fn targeting(
     };
     match Compiler::new(table, path.clone()).compile(rule) {
         Ok(compiled) => {
-            problems.extend(compiled.lints.into_iter().map(|(path, message)| Problem { path, message }));
+            problems.extend(compiled.lints);
             results::check_variants(rule, &path, variants, problems);
             Targeting::Rule(compiled.root)
         }
@@ -307,10 +323,12 @@ fn targeting(
 fn metadata(value: Option<&Value>, path: &str) -> Result<Map<String, Value>, Problem> {
     let Some(value) = value else { return Ok(Map::new()) };
     let members = object(value, path)?;
-    at_most(MAX_METADATA, members.len(), path)?;
+    METADATA.check(value).map_err(|error| Problem::new(path, error))?;
     let nested = members.iter().find(|(_, value)| value.is_null() || value.is_array() || value.is_object());
     match nested {
-        Some((name, _)) => Err(Problem::new(format!("{path}/{}", pointer_token(name)), "a boolean, a string or a number")),
+        Some((name, _)) => {
+            Err(Problem::new(format!("{path}/{}", pointer_token(name)), "a boolean, a string or a number"))
+        }
         None => Ok(members.clone()),
     }
 }
@@ -332,7 +350,7 @@ pub(super) fn check_name(name: &str, path: &str) -> Result<(), Problem> {
 }
 
 /// A member nobody reads is most often a misspelled one.
-fn known_members(members: &Map<String, Value>, path: &str, known: &[&str], problems: &mut Vec<Problem>) {
+fn known_members(members: &Map<String, Value>, path: &str, known: &[&str], problems: &mut Problems) {
     for name in members.keys().filter(|name| !known.contains(&name.as_str())) {
         problems.push(Problem::new(format!("{path}/{}", pointer_token(name)), "an unknown member"));
     }

@@ -12,8 +12,8 @@ use super::logic::{EvalError, Expr, MAX_STEPS, Machine, Scope};
 use crate::clock::Timestamp;
 
 /// Steps that all flags of a bulk evaluation may take together; those after it is spent answer `GENERAL`.
-/// Twenty rules may be as expensive as a rule may be; ordinary rules take tens of steps.
-const MAX_BULK_STEPS: u32 = 20 * MAX_STEPS;
+/// Ten rules may be as expensive as a rule may be; 5000 ordinary ones take less than half of it.
+const MAX_BULK_STEPS: u32 = 10 * MAX_STEPS;
 
 /// Who asks: the OpenFeature evaluation context, checked.
 #[derive(Clone, Debug, Default)]
@@ -227,7 +227,9 @@ impl FlagSet {
         let (outcome, metadata) = match self.flags.get(key) {
             None => (Outcome::error(ErrorCode::FlagNotFound, format!("no flag \"{key}\"")), &self.metadata),
             Some(Err(problem)) => (Outcome::error(ErrorCode::ParseError, problem.to_string()), &self.metadata),
-            Some(Ok(flag)) => (self.decide(key, flag, context, now, steps), &flag.metadata),
+            Some(Ok(flag)) => {
+                (self.decide(key, flag, context, now, steps), flag.metadata.as_ref().unwrap_or(&self.metadata))
+            }
         };
         Evaluation { key, outcome, metadata }
     }

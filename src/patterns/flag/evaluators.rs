@@ -8,14 +8,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value};
 
 use super::bounds::children;
-use super::document::{MAX_EVALUATORS, Problem, at_most, check_name, object};
+use super::document::{MAX_EVALUATORS, Problem, Problems, at_most, check_name, object};
 use super::logic::{Compiler, EvaluatorTable, Expr, RuleError, pointer_token};
 
 /// Compiles all evaluators. One that is wrong is a problem, and breaks the rules that name it.
 ///
 /// # Errors
 /// A [`Problem`] when `$evaluators` is no object, has too many members, or one with an impossible name.
-pub(super) fn compile(value: Option<&Value>, problems: &mut Vec<Problem>) -> Result<(EvaluatorTable, Vec<Expr>), Problem> {
+pub(super) fn compile(value: Option<&Value>, problems: &mut Problems) -> Result<(EvaluatorTable, Vec<Expr>), Problem> {
     let mut table = EvaluatorTable::default();
     let mut compiled = Vec::new();
     let Some(value) = value else { return Ok((table, compiled)) };
@@ -33,7 +33,7 @@ pub(super) fn compile(value: Option<&Value>, problems: &mut Vec<Problem>) -> Res
     for (name, rule) in order {
         let entry = match Compiler::new(&table, place(name)).compile(rule) {
             Ok(rule) => {
-                problems.extend(rule.lints.into_iter().map(|(path, message)| Problem { path, message }));
+                problems.extend(rule.lints);
                 compiled.push(rule.root);
                 Some((compiled.len() - 1, rule.height))
             }
@@ -59,7 +59,8 @@ fn by_dependency(rules: &Map<String, Value>) -> (Vec<Named<'_>>, Vec<Named<'_>>)
     let mut dependents: BTreeMap<&str, Vec<Named<'_>>> = BTreeMap::new();
     let mut ready: Vec<Named<'_>> = Vec::new();
     for named @ (name, rule) in rules {
-        let references: BTreeSet<&str> = references(rule).into_iter().filter(|other| rules.contains_key(*other)).collect();
+        let references: BTreeSet<&str> =
+            references(rule).into_iter().filter(|other| rules.contains_key(*other)).collect();
         if references.is_empty() {
             ready.push(named);
         }
@@ -80,7 +81,8 @@ fn by_dependency(rules: &Map<String, Value>) -> (Vec<Named<'_>>, Vec<Named<'_>>)
             }
         }
     }
-    let circular = rules.iter().filter(|(name, _)| waiting.get(name.as_str()).is_some_and(|count| *count > 0)).collect();
+    let circular =
+        rules.iter().filter(|(name, _)| waiting.get(name.as_str()).is_some_and(|count| *count > 0)).collect();
     (order, circular)
 }
 

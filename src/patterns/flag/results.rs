@@ -5,15 +5,15 @@
 
 use serde_json::{Map, Value};
 
-use super::document::Problem;
+use super::document::{Problem, Problems};
 use super::logic::{MAX_DEPTH, pointer_token};
 
 /// Adds a problem for each literal result of `rule` that is not a variant.
-pub(super) fn check_variants(rule: &Value, path: &str, variants: &Map<String, Value>, problems: &mut Vec<Problem>) {
+pub(super) fn check_variants(rule: &Value, path: &str, variants: &Map<String, Value>, problems: &mut Problems) {
     walk(rule, path.to_owned(), variants, problems, MAX_DEPTH);
 }
 
-fn walk(rule: &Value, path: String, variants: &Map<String, Value>, problems: &mut Vec<Problem>, depth: usize) {
+fn walk(rule: &Value, path: String, variants: &Map<String, Value>, problems: &mut Problems, depth: usize) {
     let name = match rule {
         Value::String(name) => name.as_str(),
         Value::Bool(true) => "true",

@@ -43,7 +43,12 @@ impl Num {
     }
 
     /// Applies `exact` to two integers, or `float` where one is no integer or `exact` does not hold the result.
-    pub(super) fn combine(self, other: Self, exact: fn(i128, i128) -> Option<i128>, float: fn(f64, f64) -> f64) -> Self {
+    pub(super) fn combine(
+        self,
+        other: Self,
+        exact: fn(i128, i128) -> Option<i128>,
+        float: fn(f64, f64) -> f64,
+    ) -> Self {
         if let (Self::Int(a), Self::Int(b)) = (self, other)
             && let Some(result) = exact(a, b)
         {
@@ -185,9 +190,17 @@ mod tests {
     #[test]
     fn numbers_are_written_as_javascript_writes_them() {
         let cases = [
-            (json!(1.0), "1"), (json!(-0.0), "0"), (json!(0.1), "0.1"), (json!(1e21), "1e+21"), (json!(1.5e300), "1.5e+300"),
-            (json!(1e-7), "1e-7"), (json!(1.25e-9), "1.25e-9"), (json!(0.000_001), "0.000001"), (json!(1e20), "100000000000000000000"),
-            (json!(-2.5), "-2.5"), (json!(u64::MAX), "18446744073709551615"),
+            (json!(1.0), "1"),
+            (json!(-0.0), "0"),
+            (json!(0.1), "0.1"),
+            (json!(1e21), "1e+21"),
+            (json!(1.5e300), "1.5e+300"),
+            (json!(1e-7), "1e-7"),
+            (json!(1.25e-9), "1.25e-9"),
+            (json!(0.000_001), "0.000001"),
+            (json!(1e20), "100000000000000000000"),
+            (json!(-2.5), "-2.5"),
+            (json!(u64::MAX), "18446744073709551615"),
         ];
         for (value, expected) in cases {
             assert_eq!(text(&value), expected);
@@ -196,12 +209,26 @@ mod tests {
 
     #[test]
     fn equality_follows_the_abstract_equality_table() {
-        let equal = [(json!(1), json!("1")), (json!(true), json!("1")), (json!(0), json!("")), (json!([1]), json!(1)),
-            (json!([]), json!("")), (json!(1.0), json!(1)), (json!(null), json!(null)), (json!([1, 2]), json!("1,2"))];
+        let equal = [
+            (json!(1), json!("1")),
+            (json!(true), json!("1")),
+            (json!(0), json!("")),
+            (json!([1]), json!(1)),
+            (json!([]), json!("")),
+            (json!(1.0), json!(1)),
+            (json!(null), json!(null)),
+            (json!([1, 2]), json!("1,2")),
+        ];
         for (a, b) in equal {
             assert!(loose_equal(&a, &b) && loose_equal(&b, &a), "{a} == {b}");
         }
-        let unequal = [(json!(null), json!(0)), (json!("a"), json!(0)), (json!([1]), json!([1])), (json!({}), json!({})), (json!("inf"), json!(1e308))];
+        let unequal = [
+            (json!(null), json!(0)),
+            (json!("a"), json!(0)),
+            (json!([1]), json!([1])),
+            (json!({}), json!({})),
+            (json!("inf"), json!(1e308)),
+        ];
         for (a, b) in unequal {
             assert!(!loose_equal(&a, &b) && !loose_equal(&b, &a), "{a} != {b}");
         }

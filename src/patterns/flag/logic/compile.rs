@@ -36,6 +36,9 @@ pub(in super::super) struct Compiler<'a> {
     lints: Vec<(String, String)>,
 }
 
+/// Doubts kept of one rule; more are not worth the memory.
+const MAX_LINTS: usize = 20;
+
 type Failure = (String, RuleError);
 
 impl<'a> Compiler<'a> {
@@ -53,15 +56,13 @@ impl<'a> Compiler<'a> {
     }
 
     fn lint(&mut self, text: &str) {
-        self.lints.push((self.path.clone(), text.to_owned()));
+        if self.lints.len() < MAX_LINTS {
+            self.lints.push((self.path.clone(), text.to_owned()));
+        }
     }
 
     /// Runs `inner` with `token` added to the path.
-    fn within<T>(
-        &mut self,
-        token: &str,
-        inner: impl FnOnce(&mut Self) -> Result<T, Failure>,
-    ) -> Result<T, Failure> {
+    fn within<T>(&mut self, token: &str, inner: impl FnOnce(&mut Self) -> Result<T, Failure>) -> Result<T, Failure> {
         let length = self.path.len();
         self.path.push('/');
         self.path.push_str(&pointer_token(token));
@@ -97,9 +98,7 @@ impl<'a> Compiler<'a> {
     }
 
     fn all(&mut self, rules: &[Value], depth: usize) -> Result<Vec<Expr>, Failure> {
-        let compile = |(index, rule): (usize, &Value)| {
-            self.within(&index.to_string(), |c| c.expr(rule, depth))
-        };
+        let compile = |(index, rule): (usize, &Value)| self.within(&index.to_string(), |c| c.expr(rule, depth));
         rules.iter().enumerate().map(compile).collect()
     }
 
@@ -159,7 +158,13 @@ impl<'a> Compiler<'a> {
         for bucket in buckets {
             let (parts, weight) = match bucket {
                 Expr::Literal(Value::Array(parts)) => (parts.len(), parts.get(1)),
-                Expr::Array(parts) => (parts.len(), match parts.get(1) { Some(Expr::Literal(weight)) => Some(weight), _ => None }),
+                Expr::Array(parts) => (
+                    parts.len(),
+                    match parts.get(1) {
+                        Some(Expr::Literal(weight)) => Some(weight),
+                        _ => None,
+                    },
+                ),
                 _ => (0, None),
             };
             if !(1..=2).contains(&parts) {
@@ -182,7 +187,10 @@ fn literal_array(items: Vec<Expr>) -> Expr {
     if !items.iter().all(|item| matches!(item, Expr::Literal(_))) {
         return Expr::Array(items);
     }
-    let values = items.into_iter().filter_map(|item| match item { Expr::Literal(value) => Some(value), _ => None });
+    let values = items.into_iter().filter_map(|item| match item {
+        Expr::Literal(value) => Some(value),
+        _ => None,
+    });
     Expr::Literal(Value::Array(values.collect()))
 }
 

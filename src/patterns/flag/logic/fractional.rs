@@ -58,7 +58,11 @@ fn read_buckets<'v>(buckets: &'v [Cow<'_, Value>]) -> Option<(Vec<&'v Value>, Ve
 }
 
 /// An integer, also when spelled `50.0`; below zero is zero.
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates, and a huge weight is refused by its sum")]
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "`as` saturates, and a huge weight is refused by its sum"
+)]
 fn weight_of(value: &Value) -> Option<u64> {
     match (value.is_number(), coerce::number(value)) {
         (true, Num::Int(int)) => Some(u64::try_from(int).unwrap_or(0)),

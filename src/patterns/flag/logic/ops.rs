@@ -32,10 +32,20 @@ impl<'e> Machine<'e> {
             Op::Merge => self.merge(values)?,
             Op::In => Value::Bool(self.contains(at(0), at(1))?),
             Op::Substr => self.substr(at(0), at(1), values.get(2).map(|length| &**length))?,
-            Op::SemVer => semver::compare(&values.iter().map(|value| &**value).collect::<Vec<_>>()),
-            Op::StartsWith | Op::EndsWith => affix(op, &values),
+            Op::SemVer | Op::StartsWith | Op::EndsWith => self.text_test(op, &values)?,
             _ => arithmetic(op, &values)?,
         }))
+    }
+
+    fn text_test(&mut self, op: Op, values: &[Cow<'_, Value>]) -> Result<Value, EvalError> {
+        for value in values {
+            self.charge_value(value)?;
+        }
+        Ok(if op == Op::SemVer {
+            semver::compare(&values.iter().map(|value| &**value).collect::<Vec<_>>())
+        } else {
+            affix(op, values)
+        })
     }
 
     fn equal(&mut self, op: Op, a: &Value, b: &Value) -> Result<bool, EvalError> {

@@ -124,7 +124,16 @@ mod tests {
 
     #[test]
     fn precedence_is_the_specifications_example() {
-        let rising = ["1.0.0-alpha", "1.0.0-alpha.1", "1.0.0-alpha.beta", "1.0.0-beta", "1.0.0-beta.2", "1.0.0-beta.11", "1.0.0-rc.1", "1.0.0"];
+        let rising = [
+            "1.0.0-alpha",
+            "1.0.0-alpha.1",
+            "1.0.0-alpha.beta",
+            "1.0.0-beta",
+            "1.0.0-beta.2",
+            "1.0.0-beta.11",
+            "1.0.0-rc.1",
+            "1.0.0",
+        ];
         for (low, high) in rising.iter().zip(rising.iter().skip(1)) {
             check(low, "<", high, Some(true));
             check(high, "<=", low, Some(false));
@@ -133,7 +142,22 @@ mod tests {
 
     #[test]
     fn what_is_no_version_or_no_sign_answers_null() {
-        for text in ["", "v", "1.", "1..2", "01.0.0", "1.0.0.0", "1.0.0-", "1.0.0-01", "1.0.0+", "1.2-beta", "-1", "1.0.0 ", "latest", "99999999999999999999.0.0"] {
+        for text in [
+            "",
+            "v",
+            "1.",
+            "1..2",
+            "01.0.0",
+            "1.0.0.0",
+            "1.0.0-",
+            "1.0.0-01",
+            "1.0.0+",
+            "1.2-beta",
+            "-1",
+            "1.0.0 ",
+            "latest",
+            "99999999999999999999.0.0",
+        ] {
             check(text, "=", "1.0.0", None);
         }
         check("1.0.0", "==", "1.0.0", None);
