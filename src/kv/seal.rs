@@ -4,7 +4,7 @@
 //! not secret, it is only not forgeable. The key is hashed in front with fixed length and the output is cut to half, so
 //! SHA-256's length extension gives nothing.
 
-use data_encoding::BASE64URL_NOPAD;
+use base64ct::{Base64UrlUnpadded, Encoding};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
@@ -28,7 +28,7 @@ impl CursorSeal {
     pub fn seal(&self, scope: &str, cursor: &str) -> String {
         let mut bytes = self.mark(scope, cursor).to_vec();
         bytes.extend_from_slice(cursor.as_bytes());
-        BASE64URL_NOPAD.encode(&bytes)
+        Base64UrlUnpadded::encode_string(&bytes)
     }
 
     /// The cursor in `sealed`; nothing when it was not sealed here for this `scope`.
@@ -36,7 +36,7 @@ impl CursorSeal {
         if sealed.len() > SEALED_BYTES_MAX {
             return None;
         }
-        let bytes = BASE64URL_NOPAD.decode(sealed.as_bytes()).ok()?;
+        let bytes = Base64UrlUnpadded::decode_vec(sealed).ok()?;
         let (mark, cursor) = bytes.split_at_checked(MARK_BYTES)?;
         let cursor = std::str::from_utf8(cursor).ok()?;
         let genuine: bool = self.mark(scope, cursor).as_slice().ct_eq(mark).into();

@@ -311,5 +311,5 @@ fn request_id(given: &str, random: &impl Random) -> String {
     }
     let mut bytes = [0; 16];
     random.fill(&mut bytes);
-    data_encoding::HEXLOWER.encode(&bytes)
+    base16ct::lower::encode_string(&bytes)
 }

@@ -3,7 +3,6 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use data_encoding::HEXLOWER_PERMISSIVE;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -103,7 +102,7 @@ fn parse_tokens(text: &str) -> Option<Vec<ApiToken>> {
     entries
         .into_values()
         .map(|entry| {
-            let hash = HEXLOWER_PERMISSIVE.decode(entry.sha256.as_bytes()).ok().filter(|hash| hash.len() == 32)?;
+            let hash = base16ct::mixed::decode_vec(&entry.sha256).ok().filter(|hash| hash.len() == 32)?;
             Some(ApiToken { hash, tenant: Tenant::new(&entry.tenant).ok()?, scopes: entry.scopes })
         })
         .collect()

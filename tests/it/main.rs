@@ -14,3 +14,4 @@ mod kv_contract;
 mod resilience;
 mod session;
 mod support;
+mod tidy;

@@ -7,7 +7,7 @@
 
 use std::fmt;
 
-use data_encoding::BASE64URL_NOPAD;
+use base64ct::{Base64UrlUnpadded, Encoding};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
@@ -64,23 +64,23 @@ impl Token {
         if encoded.len() != (BODY_BYTES + CHECK_BYTES) / 3 * 4 {
             return None;
         }
-        let bytes = BASE64URL_NOPAD.decode(encoded.as_bytes()).ok()?;
+        let bytes = Base64UrlUnpadded::decode_vec(encoded).ok()?;
         let (body, check) = bytes.split_at_checked(BODY_BYTES)?;
         let digest: [u8; 32] = Sha256::digest(body).into();
         let tag = body.get(SECRET_BYTES..)?;
         if digest.last_chunk::<CHECK_BYTES>()?.as_slice() != check {
             return None;
         }
-        Some(Self { text: text.to_owned(), digest, tag: Tag(BASE64URL_NOPAD.encode(tag)) })
+        Some(Self { text: text.to_owned(), digest, tag: Tag(Base64UrlUnpadded::encode_string(tag)) })
     }
 
     pub(super) fn generate(tag: &Tag, random: &impl Random) -> Self {
         let mut bytes = vec![0; SECRET_BYTES];
         random.fill(&mut bytes);
-        bytes.extend(BASE64URL_NOPAD.decode(tag.0.as_bytes()).unwrap_or_default());
+        bytes.extend(Base64UrlUnpadded::decode_vec(&tag.0).unwrap_or_default());
         let digest: [u8; 32] = Sha256::digest(&bytes).into();
         bytes.extend(digest.iter().skip(digest.len() - CHECK_BYTES));
-        Self { text: format!("{PREFIX}{}", BASE64URL_NOPAD.encode(&bytes)), digest, tag: tag.clone() }
+        Self { text: format!("{PREFIX}{}", Base64UrlUnpadded::encode_string(&bytes)), digest, tag: tag.clone() }
     }
 
     /// The secret itself. It belongs to the user, never in a log, a URL or a key.
@@ -102,7 +102,7 @@ impl Token {
 
     /// What is stored of the token.
     pub(super) fn hash(&self) -> String {
-        BASE64URL_NOPAD.encode(&self.digest)
+        Base64UrlUnpadded::encode_string(&self.digest)
     }
 
     /// Whether `hash` is this token's, in constant time.
@@ -118,7 +118,7 @@ pub(super) fn is_id(text: &str) -> bool {
 
 fn short(digest: &[u8]) -> String {
     const { assert!(ID_BYTES == TAG_BYTES) };
-    BASE64URL_NOPAD.encode(digest.get(..ID_BYTES).unwrap_or_default())
+    Base64UrlUnpadded::encode_string(digest.get(..ID_BYTES).unwrap_or_default())
 }
 
 #[cfg(test)]
