@@ -11,6 +11,11 @@ export function requestHead(request) {
   return head;
 }
 
+/** Country, continent and data centre the request came from or to, one a line; empty where the platform does not say. */
+export function requestPlace({ cf }) {
+  return ["country", "continent", "colo"].map((name) => (typeof cf?.[name] === "string" ? cf[name] : "")).join("\n");
+}
+
 /** The body's bytes, or null when it has more than `limit`: a body without a length is given up as soon as it passes it. */
 export async function requestBody(request, limit) {
   const length = request.headers.get("content-length");

@@ -8,6 +8,8 @@ use wasm_bindgen::{JsCast, JsValue};
 extern "C" {
     #[wasm_bindgen(js_name = requestHead)]
     pub(super) fn request_head(request: &web_sys::Request) -> String;
+    #[wasm_bindgen(js_name = requestPlace)]
+    pub(super) fn request_place(request: &web_sys::Request) -> String;
     #[wasm_bindgen(js_name = requestBody)]
     pub(super) fn request_body(request: &web_sys::Request, limit: f64) -> Promise;
     #[wasm_bindgen(catch)]

@@ -43,6 +43,14 @@ impl Head {
     }
 }
 
+/// Where `request` came from, as far as the platform says: `country` and `continent` as codes, and `colo`, the data
+/// centre it came to. Source: <https://developers.cloudflare.com/workers/runtime-apis/request/#incomingrequestcfproperties>.
+pub fn place(request: &web_sys::Request) -> Vec<(&'static str, String)> {
+    let text = glue::request_place(request);
+    let known = ["country", "continent", "colo"].into_iter().zip(text.split('\n'));
+    known.filter(|(_, value)| !value.is_empty()).map(|(name, value)| (name, value.to_owned())).collect()
+}
+
 /// Why a body could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyError {

@@ -137,7 +137,7 @@ mod tests {
     #[track_caller]
     fn check(value: &Value, expected: &str) {
         let bytes = encode(value).unwrap();
-        assert_eq!(data_encoding::HEXLOWER.encode(&bytes), expected, "{value}");
+        assert_eq!(base16ct::lower::encode_string(&bytes), expected, "{value}");
     }
 
     #[test]

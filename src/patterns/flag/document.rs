@@ -140,6 +140,15 @@ impl FlagSet {
         &self.metadata
     }
 
+    /// Whether a rule may look at `path` of the context, such as `$flagd` and `timestamp`, the time. Never falsely no.
+    pub fn may_read(&self, path: &[&str]) -> bool {
+        let targeting = |flag: &Result<Flag, Problem>| match flag {
+            Ok(Flag { targeting: Targeting::Rule(rule), .. }) => rule.may_read(path),
+            _ => false,
+        };
+        self.evaluators.iter().any(|rule| rule.may_read(path)) || self.flags.values().any(targeting)
+    }
+
     /// The keys of all flags, sorted.
     pub fn keys(&self) -> impl Iterator<Item = &str> {
         self.flags.keys().map(String::as_str)

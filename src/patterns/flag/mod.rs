@@ -2,6 +2,7 @@
 //!
 //! A document is read once per revision ([`FlagSet::load`], or [`FlagSet::validate`] before it is stored), its rules
 //! are compiled, and each evaluation is a pure function of the rules, the caller's [`EvaluationContext`] and the time.
+//! [`Flags`] keeps the document of a tenant in KV, with its promises and its cost; [`Memory`] is what an isolate knows.
 //! Limits, all of them checked: the size of documents and contexts ([`bounds`]), the depth and node count of rules
 //! ([`logic`]), and the steps one evaluation may take ([`logic::MAX_STEPS`]).
 //!
@@ -19,11 +20,17 @@ pub mod bounds;
 pub mod bucketing;
 mod cbor;
 mod document;
+mod edit;
 mod evaluation;
 mod evaluators;
 pub mod logic;
+mod memory;
 mod results;
+mod store;
 
 pub use bucketing::HashGeneration;
 pub use document::{FlagSet, MAX_EVALUATORS, MAX_FLAGS, MAX_OVERRIDES, MAX_VARIANTS, Problem, Settings};
+pub use edit::{Edit, flag_of};
 pub use evaluation::{ContextError, ErrorCode, Evaluation, EvaluationContext, Outcome, Reason, ValueType};
+pub use memory::{BYTES_MAX, Memory, POINTER_SECONDS, Revision, Snapshot, TENANTS_MAX};
+pub use store::{Committed, Error, Flags, HISTORY_MAX, PLACE};

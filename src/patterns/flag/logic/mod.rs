@@ -57,6 +57,23 @@ pub(super) enum Expr {
     Call(Op, Vec<Expr>),
 }
 
+impl Expr {
+    /// Whether the expression may look at `path` of the context, such as `$flagd` and `timestamp`. Never falsely no;
+    /// falsely yes where a path is computed, or where the whole of the data is taken.
+    pub(super) fn may_read(&self, path: &[&str]) -> bool {
+        let looks_at = |var: &[String]| var.iter().zip(path).all(|(segment, wanted)| segment == wanted);
+        match self {
+            Self::Literal(_) | Self::Ref(_) => false,
+            Self::Array(items) => items.iter().any(|item| item.may_read(path)),
+            Self::Var { path: var, default } => {
+                looks_at(var) || default.as_ref().is_some_and(|default| default.may_read(path))
+            }
+            Self::DynamicVar { .. } | Self::Call(Op::Missing | Op::MissingSome, _) => true,
+            Self::Call(_, arguments) => arguments.iter().any(|argument| argument.may_read(path)),
+        }
+    }
+}
+
 /// The operators, by meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Op {
