@@ -9,6 +9,7 @@
 
 mod experiment;
 mod flag;
+mod flag_store;
 mod keys;
 mod kv_contract;
 mod resilience;
