@@ -10,9 +10,14 @@
 mod experiment;
 mod flag;
 mod flag_store;
+mod guarantees;
 mod keys;
 mod kv_contract;
 mod resilience;
+#[path = "../scenarios/mod.rs"]
+mod scenarios;
 mod session;
+mod session_sim;
+mod sim;
 mod support;
 mod tidy;

@@ -308,7 +308,11 @@ impl<S: Store> Sessions<S> {
         let keys: Vec<Key> = page.keys.iter().filter_map(|key| prefix.key(&key.name)).collect();
         let mut listed = SessionPage { sessions: Vec::new(), unreadable: 0, cursor: page.cursor };
         let epoch = self.store.get(&epoch_key, Read::FRESHEST).await?;
-        let epoch = codec::decode_found::<Epoch>(epoch)?;
+        // Without a readable epoch no session can be shown to be alive, and none is accepted either.
+        let Ok(epoch) = codec::decode_found::<Epoch>(epoch) else {
+            listed.unreadable = 1;
+            return Ok(listed);
+        };
         for keys in keys.chunks(limits::BULK_KEYS_MAX) {
             let values = self.store.get_many(keys, Read::FRESHEST).await?;
             for (key, value) in keys.iter().zip(values) {
