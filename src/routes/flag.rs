@@ -13,7 +13,7 @@ use super::problem::Problem;
 use super::reply::{Consistency, Reply};
 use super::{Access, AppStore, Context, Outcome, Route, page, route};
 use crate::patterns::flag::bounds::DOCUMENT;
-use crate::patterns::flag::{Committed, Edit, Error, Flags, HISTORY_MAX, Memory, Snapshot, flag_of};
+use crate::patterns::flag::{Edit, Error, Flags, HISTORY_MAX, Memory, Snapshot, flag_of};
 
 const READ: Access = Access::Read(&["flags"]);
 const WRITE: Access = Access::Write(&["flags"]);
@@ -90,7 +90,7 @@ async fn put_document(request: Request, context: Context) -> Outcome {
     Conditions::of(&request).check_write(base.as_deref().map(tag).as_deref())?;
     let committed = flags.commit(base.as_ref(), Edit::Replace(document), now).await?;
     let status = if base.is_some() { 200 } else { 201 };
-    Ok(receipt(status, &committed).header("ETag", tag(committed.snapshot())))
+    Ok(receipt(status, &committed).header("ETag", tag(&committed)))
 }
 
 async fn get_flag(request: Request, context: Context) -> Outcome {
@@ -131,7 +131,7 @@ async fn delete_override(request: Request, context: Context) -> Outcome {
 }
 
 /// Makes `edit` under the request's conditions on flag `key`; whether that flag was there before.
-async fn edit(request: &Request, context: &Context, key: &str, edit: Edit) -> Result<(bool, Committed), Problem> {
+async fn edit(request: &Request, context: &Context, key: &str, edit: Edit) -> Result<(bool, Rc<Snapshot>), Problem> {
     let (flags, now) = (flags(context)?, context.data.now());
     let base = flags.newest(now).await?;
     let before = flag_text(base.as_ref(), key)?.map(|text| etag(text.as_bytes()));
@@ -161,10 +161,10 @@ async fn rollback(request: Request, context: Context) -> Outcome {
     let base = flags.newest(now).await?.ok_or(Error::NoSuchRevision)?;
     Conditions::of(&request).check_write(Some(&tag(&base)))?;
     let committed = flags.rollback(&base, &revision, now).await?;
-    Ok(receipt(200, &committed).header("ETag", tag(committed.snapshot())))
+    Ok(receipt(200, &committed).header("ETag", tag(&committed)))
 }
 
 /// Which revision is current after a write.
-fn receipt(status: u16, committed: &Committed) -> Reply {
-    Reply::json(status, committed.snapshot().current()).consistency(Consistency::Eventual)
+fn receipt(status: u16, committed: &Snapshot) -> Reply {
+    Reply::json(status, committed.current()).consistency(Consistency::Eventual)
 }

@@ -25,7 +25,7 @@ use super::reply::{Consistency, Reply};
 use super::{Access, Context, Outcome, Route, flag, route};
 use crate::json;
 use crate::patterns::flag::bounds::CONTEXT;
-use crate::patterns::flag::{ErrorCode, Evaluation, EvaluationContext, FlagSet, PLACE, Snapshot, Outcome as Decided};
+use crate::patterns::flag::{ErrorCode, Evaluation, EvaluationContext, FlagSet, Outcome as Decided, PLACE, Snapshot};
 use crate::worker::http;
 
 const READ: Access = Access::Read(&["flags"]);
@@ -77,9 +77,13 @@ impl<'a> Item<'a> {
     fn of(evaluation: &'a Evaluation<'a>) -> Self {
         let key = Some(evaluation.key);
         let item = match &evaluation.outcome {
-            Decided::Value { value, variant, reason } => {
-                Self { key, value: Some(value), reason: Some(reason.as_str()), variant: Some(variant), ..Self::default() }
-            }
+            Decided::Value { value, variant, reason } => Self {
+                key,
+                value: Some(value),
+                reason: Some(reason.as_str()),
+                variant: Some(variant),
+                ..Self::default()
+            },
             Decided::CodeDefault { reason } => {
                 Self { key, reason: Some(reason.as_str()), variant: Some(""), ..Self::default() }
             }

@@ -9,6 +9,7 @@
 
 mod experiment;
 mod flag;
+mod flag_sim;
 mod flag_store;
 mod guarantees;
 mod keys;

@@ -10,13 +10,14 @@ use std::collections::BTreeMap;
 use kv_patterns::sim::Profile;
 use kv_patterns::sim::check::Violation;
 
+pub(crate) mod flag;
 pub(crate) mod picture;
 pub(crate) mod session;
 pub(crate) mod table;
 
 /// Every scenario there is.
 pub(crate) fn all() -> Vec<Box<dyn Scenario>> {
-    vec![Box::new(session::SessionScenario)]
+    vec![Box::new(session::SessionScenario), Box::new(flag::FlagScenario)]
 }
 
 /// Whose code runs.

@@ -126,12 +126,7 @@ impl Memory {
     }
 
     /// Remembers what KV said, or an edit made here; gives back what is newest now.
-    pub(super) fn learn(
-        &self,
-        tenant: &str,
-        heard: Option<Rc<Snapshot>>,
-        asked_at: Timestamp,
-    ) -> Option<Rc<Snapshot>> {
+    pub(super) fn learn(&self, tenant: &str, heard: Option<Rc<Snapshot>>, asked_at: Timestamp) -> Option<Rc<Snapshot>> {
         let mut entries = self.0.borrow_mut();
         let known = entries.iter().position(|known| known.tenant == tenant).map(|at| entries.remove(at));
         let sequence = |snapshot: &Option<Rc<Snapshot>>| snapshot.as_ref().map_or(0, |it| it.current.sequence);

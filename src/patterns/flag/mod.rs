@@ -33,4 +33,4 @@ pub use document::{FlagSet, MAX_EVALUATORS, MAX_FLAGS, MAX_OVERRIDES, MAX_VARIAN
 pub use edit::{Edit, flag_of};
 pub use evaluation::{ContextError, ErrorCode, Evaluation, EvaluationContext, Outcome, Reason, ValueType};
 pub use memory::{BYTES_MAX, Memory, POINTER_SECONDS, Revision, Snapshot, TENANTS_MAX};
-pub use store::{Committed, Error, Flags, HISTORY_MAX, PLACE};
+pub use store::{Error, Flags, HISTORY_MAX, PLACE};

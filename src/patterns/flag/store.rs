@@ -38,7 +38,7 @@
 //! |---|---|---|
 //! | evaluation, of one flag or all | 0; every 10 seconds, and in a cold isolate, 1 (2 when a document above 512 KiB is new to the isolate) | 0 |
 //! | reading the document, a flag, the history | 1 (2 as above) | 0 |
-//! | an edit | 1 (2 as above) | 2; 0 when it changes nothing |
+//! | an edit, also one that changes nothing | 1 (2 as above) | 2 |
 //! | a rollback | 2 | 1 |
 
 use std::rc::Rc;
@@ -110,24 +110,6 @@ impl Record for Stored {
     const VERSION: u32 = 1;
 }
 
-/// What an edit came to.
-#[derive(Clone, Debug)]
-pub enum Committed {
-    /// This is the current document now.
-    Changed(Rc<Snapshot>),
-    /// It was so before; nothing was written.
-    Unchanged(Rc<Snapshot>),
-}
-
-impl Committed {
-    /// The current document.
-    pub fn snapshot(&self) -> &Rc<Snapshot> {
-        match self {
-            Self::Changed(snapshot) | Self::Unchanged(snapshot) => snapshot,
-        }
-    }
-}
-
 /// The flag document of one tenant.
 #[derive(Clone, Debug)]
 pub struct Flags<S> {
@@ -180,18 +162,16 @@ impl<S: Store> Flags<S> {
     ///
     /// [`Error::Invalid`], [`Error::NoSuchFlag`]: nothing was written. [`Error::Store`]: KV failed, also because the
     /// head was written less than a second ago ([`kv::Error::Throttled`]).
-    pub async fn commit(&self, base: Option<&Rc<Snapshot>>, edit: Edit, now: Timestamp) -> Result<Committed, Error> {
+    pub async fn commit(&self, base: Option<&Rc<Snapshot>>, edit: Edit, now: Timestamp) -> Result<Rc<Snapshot>, Error> {
         let before = base.map(|base| base.value()).transpose()?;
         let after = edit::apply(before, edit).map_err(|Refused::NoSuchFlag| Error::NoSuchFlag)?;
         let set = FlagSet::validate(&after).map_err(Error::Invalid)?;
         let document = Document::new(after.to_string(), set);
         let revision = revision_of(&document.text);
-        if let Some(base) = base.filter(|base| base.current.revision == revision) {
-            return Ok(Committed::Unchanged(Rc::clone(base)));
-        }
+        // Written also when `base` says the same: it may be stale, and what is current elsewhere may be another.
         let stored = codec::encode(&Stored { document: document.text.clone() })?;
         self.store.put(&self.space.key(&["revision", &revision]), &stored, Write::default()).await?;
-        self.point(base, revision, Rc::new(document), now).await.map(Committed::Changed)
+        self.point(base, revision, Rc::new(document), now).await
     }
 
     /// Makes a revision of the history current again, as a change of its own.
@@ -199,16 +179,13 @@ impl<S: Store> Flags<S> {
     /// # Errors
     ///
     /// [`Error::NoSuchRevision`]: nothing was written. [`Error::Store`]: KV failed.
-    pub async fn rollback(&self, base: &Rc<Snapshot>, revision: &str, now: Timestamp) -> Result<Committed, Error> {
-        if base.current.revision == revision {
-            return Ok(Committed::Unchanged(Rc::clone(base)));
-        }
+    pub async fn rollback(&self, base: &Rc<Snapshot>, revision: &str, now: Timestamp) -> Result<Rc<Snapshot>, Error> {
         // Only what the history names is read: asking for a name at random would hide it from its later creation.
         if !base.history.iter().any(|entry| entry.revision == revision) {
             return Err(Error::NoSuchRevision);
         }
         let document = Document::load(self.stored(revision).await?)?;
-        self.point(Some(base), revision.to_owned(), Rc::new(document), now).await.map(Committed::Changed)
+        self.point(Some(base), revision.to_owned(), Rc::new(document), now).await
     }
 
     /// Writes the head, and remembers it.
@@ -222,8 +199,7 @@ impl<S: Store> Flags<S> {
         let before = base.map(|base| base.history.as_slice()).unwrap_or_default();
         let after_base = base.map_or(1, |base| base.current.sequence.saturating_add(1));
         let current = Revision { revision, sequence: after_base.max(now.millis()), updated_at: now };
-        let history: Vec<Revision> =
-            std::iter::once(&current).chain(before).take(HISTORY_MAX).cloned().collect();
+        let history: Vec<Revision> = std::iter::once(&current).chain(before).take(HISTORY_MAX).cloned().collect();
         let inline = (document.text.len() <= INLINE_BYTES_MAX).then(|| document.text.clone());
         let head = codec::encode(&Head { history: history.clone(), document: inline })?;
         if let Err(error) = self.store.put(&self.head(), &head, Write::default()).await {
