@@ -1,7 +1,7 @@
 //! HTTP: every route on one screen, and what happens to each request before and after its handler.
 //!
-//! The platform's `Router` is built anew for every request, so only the routes that can match are put into it: those of
-//! the first path segment's group, and of the request's method. No rule of a pattern is here.
+//! The platform's `Router` is built anew for every request, so only the routes that can match are put into it: it decides
+//! between them and takes the path's parameters. No rule of a pattern is here.
 
 pub mod conditional;
 pub mod extract;
@@ -18,6 +18,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 
+use wasm_bindgen::JsValue;
 use worker::{Env, Request, RouteContext, Router};
 
 use crate::clock::{Clock, Timestamp};
@@ -158,7 +159,7 @@ impl App {
 /// # Errors
 ///
 /// The platform refused to make a response, which no reply made here gives it a reason to.
-pub async fn handle(request: Request, env: Env, context: worker::Context) -> worker::Result<web_sys::Response> {
+pub async fn handle(request: Request, env: Env, context: worker::Context) -> Result<web_sys::Response, JsValue> {
     let config = config::current(&env);
     let head = Rc::new(Head::of(request.inner()));
     let app = App {
@@ -177,7 +178,7 @@ pub async fn handle(request: Request, env: Env, context: worker::Context) -> wor
         path if ofrep::speaks(path) => ofrep::refusal(problem, path),
         _ => problem.into_reply(),
     });
-    Ok(finish(reply, &app)?)
+    finish(reply, &app)
 }
 
 /// Preflight, authentication, routing, handler.
@@ -199,13 +200,12 @@ async fn answer(request: Request, mut app: App) -> Outcome {
     }
     let method = if head.method == "HEAD" { "GET" } else { head.method.as_str() };
     let mut router = Router::with_data(app.clone());
-    for route in groups.iter().copied().flatten().filter(|route| route.method == method) {
+    let candidates = groups.iter().copied().flatten();
+    for route in candidates.filter(|route| route.method == method && matches(route.path, path)) {
         router = register(router, route, &head.method);
     }
-    router.run(request, app.env.clone()).await.map_err(|error| {
-        worker::console_error!("the router failed: {error}");
-        Problem::unavailable(1)
-    })?;
+    // Its result says nothing: see `run`.
+    let _ = router.run(request, app.env.clone()).await;
     let handled = app.reply.take();
     handled.unwrap_or_else(|| no_route(groups, path, preflight))
 }
@@ -236,7 +236,8 @@ async fn run(route: &'static Route, request: Request, context: Context) -> worke
         Err(problem) => Err(problem),
     };
     slot.replace(Some(outcome));
-    worker::Response::empty()
+    // The reply is in the slot. A `worker::Response` would cost JavaScript headers that nobody reads.
+    Err(worker::Error::Infallible)
 }
 
 fn allowed(access: Access, caller: Option<&Caller>) -> Result<(), Problem> {
@@ -293,7 +294,7 @@ const ALLOWED: &str = "Authorization, Content-Type, If-Match, If-None-Match, Ide
                        X-API-Key, X-Request-Id";
 
 /// What every reply carries: request id, cost, CORS.
-fn finish(mut reply: Reply, app: &App) -> Result<web_sys::Response, wasm_bindgen::JsValue> {
+fn finish(mut reply: Reply, app: &App) -> Result<web_sys::Response, JsValue> {
     let head = &app.head;
     reply = reply
         .header("X-Request-Id", request_id(&head.request_id, &app.random))

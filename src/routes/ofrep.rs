@@ -228,8 +228,9 @@ fn placed(asked: EvaluationContext, request: &Request, snapshot: &Snapshot) -> E
     if !snapshot.reads_place() {
         return asked;
     }
-    let place: Map<String, Value> =
-        http::place(request.inner()).into_iter().map(|(name, text)| (name.to_owned(), json!(text))).collect();
+    let said = ["country", "continent", "colo"].map(|name| (name, http::cf(request.inner(), name)));
+    let said = said.into_iter().filter(|(_, text)| !text.is_empty());
+    let place: Map<String, Value> = said.map(|(name, text)| (name.to_owned(), json!(text))).collect();
     asked.with(PLACE, Value::Object(place))
 }
 

@@ -10,14 +10,26 @@ use std::collections::BTreeMap;
 use kv_patterns::sim::Profile;
 use kv_patterns::sim::check::Violation;
 
+pub(crate) mod document;
 pub(crate) mod flag;
 pub(crate) mod picture;
+pub(crate) mod preference;
+pub(crate) mod register;
+pub(crate) mod replica;
 pub(crate) mod session;
+pub(crate) mod setting;
 pub(crate) mod table;
 
 /// Every scenario there is.
 pub(crate) fn all() -> Vec<Box<dyn Scenario>> {
-    vec![Box::new(session::SessionScenario), Box::new(flag::FlagScenario)]
+    vec![
+        Box::new(session::SessionScenario),
+        Box::new(flag::FlagScenario),
+        Box::new(register::RegisterScenario::<preference::Preference>::new()),
+        Box::new(register::RegisterScenario::<document::Document>::new()),
+        Box::new(register::RegisterScenario::<replica::Replicated>::new()),
+        Box::new(register::RegisterScenario::<setting::Setting>::new()),
+    ]
 }
 
 /// Whose code runs.
