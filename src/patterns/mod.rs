@@ -1,6 +1,8 @@
 //! The product: one file per pattern, pure decisions over a [`Store`](crate::kv::Store), a clock and randomness.
 
 pub mod document;
+pub mod experiment;
+pub mod flag;
 pub mod hierarchy;
 pub mod preference;
 pub mod profile;

@@ -6,8 +6,10 @@
 pub mod conditional;
 mod document;
 pub mod extract;
+mod flag;
 mod hierarchy;
 mod meta;
+mod ofrep;
 pub mod page;
 pub mod patch;
 mod preference;
@@ -43,6 +45,8 @@ fn group(path: &str) -> &'static [&'static [Route]] {
     let mut segments = path.split('/').skip(1);
     match (segments.next().unwrap_or_default(), segments.next().unwrap_or_default()) {
         ("health" | "openapi.json", _) => &[meta::ROUTES],
+        ("v1", "flags") => &[flag::ROUTES],
+        ("ofrep", _) => &[ofrep::ROUTES],
         ("v1", "sessions") => &[session::ROUTES],
         ("v1", "users") => &[session::USER_ROUTES, preference::ROUTES, profile::ROUTES],
         ("v1", "collections") => &[document::ROUTES],
@@ -181,7 +185,10 @@ pub async fn handle(request: Request, env: Env, context: worker::Context) -> Res
         reply: Rc::default(),
     };
     let outcome = answer(request, app.clone()).await;
-    let reply = outcome.unwrap_or_else(Problem::into_reply);
+    let reply = outcome.unwrap_or_else(|problem| match head.path() {
+        path if ofrep::speaks(path) => ofrep::refusal(problem, path),
+        _ => problem.into_reply(),
+    });
     finish(reply, &app)
 }
 
@@ -196,6 +203,9 @@ async fn answer(request: Request, mut app: App) -> Outcome {
         return Err(Problem::not_configured("set the secret `API_TOKENS`, see README.md"));
     }
     app.caller = bearer(&head.authorization).and_then(|token| app.config.caller(token));
+    if head.authorization.is_empty() && ofrep::speaks(path) {
+        app.caller = extract::header(&request, "x-api-key").and_then(|key| app.config.caller(key.trim()));
+    }
     if app.caller.is_none() && !open && !preflight {
         return Err(Problem::unauthorized());
     }
@@ -292,7 +302,7 @@ const EXPOSED: &str = "ETag, Link, Location, Retry-After, RateLimit, RateLimit-P
                        Consistency, Age, Cache-Status, X-Cache, Document-Version, Migrated-From, Replica";
 /// Request headers a browser may send.
 const ALLOWED: &str = "Authorization, Content-Type, If-Match, If-None-Match, Idempotency-Key, Origin-Authorization, \
-                       X-Request-Id";
+                       X-API-Key, X-Request-Id";
 
 /// What every reply carries: request id, cost, CORS.
 fn finish(mut reply: Reply, app: &App) -> Result<web_sys::Response, JsValue> {

@@ -8,7 +8,11 @@
 )]
 
 mod document;
+mod experiment;
 mod faulty;
+mod flag;
+mod flag_sim;
+mod flag_store;
 mod guarantees;
 mod hierarchy;
 mod keys;

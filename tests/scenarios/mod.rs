@@ -11,6 +11,7 @@ use kv_patterns::sim::Profile;
 use kv_patterns::sim::check::Violation;
 
 pub(crate) mod document;
+pub(crate) mod flag;
 pub(crate) mod picture;
 pub(crate) mod preference;
 pub(crate) mod register;
@@ -23,6 +24,7 @@ pub(crate) mod table;
 pub(crate) fn all() -> Vec<Box<dyn Scenario>> {
     vec![
         Box::new(session::SessionScenario),
+        Box::new(flag::FlagScenario),
         Box::new(register::RegisterScenario::<preference::Preference>::new()),
         Box::new(register::RegisterScenario::<document::Document>::new()),
         Box::new(register::RegisterScenario::<replica::Replicated>::new()),
