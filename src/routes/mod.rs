@@ -3,6 +3,7 @@
 //! The platform's `Router` is built anew for every request, so only the routes that can match are put into it: those of
 //! the first path segment's group, and of the request's method. No rule of a pattern is here.
 
+mod cache;
 pub mod conditional;
 pub mod extract;
 mod meta;
@@ -35,6 +36,7 @@ fn group(path: &str) -> &'static [&'static [Route]] {
     let mut segments = path.split('/').skip(1);
     match (segments.next().unwrap_or_default(), segments.next().unwrap_or_default()) {
         ("health" | "openapi.json", _) => &[meta::ROUTES],
+        ("v1", "cache") => &[cache::ROUTES],
         ("v1", "sessions") => &[session::ROUTES],
         ("v1", "users") => &[session::USER_ROUTES],
         _ => &[],

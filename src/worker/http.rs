@@ -1,5 +1,7 @@
 //! Requests in and replies out, with one crossing for each.
 
+use std::rc::Rc;
+
 use js_sys::Uint8Array;
 use wasm_bindgen::JsCast;
 use wasm_bindgen_futures::JsFuture;
@@ -72,6 +74,8 @@ pub enum Body {
     Empty,
     /// Bytes at hand.
     Bytes(Vec<u8>),
+    /// Bytes that others hold too.
+    Shared(Rc<Vec<u8>>),
     /// Bytes that arrive while they are sent.
     Stream(web_sys::ReadableStream),
 }
@@ -85,6 +89,7 @@ pub fn response(status: u16, fields: &str, body: &Body) -> Result<web_sys::Respo
     match body {
         Body::Empty => glue::response(status, fields, None),
         Body::Bytes(bytes) => glue::response(status, fields, Some(bytes)),
+        Body::Shared(bytes) => glue::response(status, fields, Some(bytes)),
         Body::Stream(stream) => glue::stream_response(status, fields, stream),
     }
 }
