@@ -16,8 +16,8 @@ use super::reply::{Consistency, Reply};
 use super::{Access, AppStore, Context, Outcome, Route, route};
 use crate::clock::Timestamp;
 use crate::patterns::cache::{
-    Bucket, Cache, Found, Freshness, Life, Lookup, MEMORY_SECONDS, Memory, Object, PREFIXES_MAX, Resources, SECONDS_MAX,
-    Scope, Severity, TAGS_MAX, Tier, Tiers,
+    Bucket, Cache, Found, Freshness, Life, Lookup, MEMORY_SECONDS, Memory, Object, PREFIXES_MAX, Resources,
+    SECONDS_MAX, Scope, Severity, TAGS_MAX, Tier, Tiers,
 };
 use crate::worker::http::Body;
 

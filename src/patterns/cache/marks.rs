@@ -179,9 +179,9 @@ impl Place {
         let prefixes = slashes.filter_map(|(at, _)| self.path.get(..at)).map(Scope::Prefix);
         let tags = tags.iter().take(TAGS_MAX).map(|tag| Scope::Tag(tag));
         let scopes: Vec<Scope<'_>> = std::iter::once(Scope::All).chain(prefixes).chain(tags).collect();
-        let keys = severities.iter().flat_map(|severity| {
-            scopes.iter().map(move |scope| (*severity, self.bucket.mark_key(*scope, *severity)))
-        });
+        let keys = severities
+            .iter()
+            .flat_map(|severity| scopes.iter().map(move |scope| (*severity, self.bucket.mark_key(*scope, *severity))));
         keys.collect()
     }
 

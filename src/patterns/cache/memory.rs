@@ -6,8 +6,8 @@
 //!
 //! Reusable by any cache whose entries are [`Entry`]s, also of several tenants: keys are whole KV keys.
 
-use std::cmp::Reverse;
 use std::cell::{Cell, RefCell};
+use std::cmp::Reverse;
 use std::fmt;
 use std::rc::Rc;
 
@@ -144,7 +144,9 @@ impl<V> Memory<V> {
             {
                 return None;
             }
-            Some(Kept::Entry(known)) if known.entry.head == offered.entry.head => retry_at = retry_at.max(known.retry_at),
+            Some(Kept::Entry(known)) if known.entry.head == offered.entry.head => {
+                retry_at = retry_at.max(known.retry_at)
+            }
             _ => {}
         }
         let offered = Remembered { retry_at, ..offered };

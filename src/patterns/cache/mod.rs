@@ -195,7 +195,14 @@ impl<S: Store, V: Value> Cache<S, V> {
     }
 
     /// An entry whose work began and ended now.
-    fn entry(&self, value: Option<V>, tags: Vec<String>, now: Timestamp, fresh_until: Timestamp, life: Life) -> Entry<V> {
+    fn entry(
+        &self,
+        value: Option<V>,
+        tags: Vec<String>,
+        now: Timestamp,
+        fresh_until: Timestamp,
+        life: Life,
+    ) -> Entry<V> {
         let until = |seconds: u64| fresh_until.plus_seconds(seconds.min(SECONDS_MAX));
         let head = Head {
             value: label::<V>(),

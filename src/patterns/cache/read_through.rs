@@ -15,9 +15,7 @@ use thiserror::Error as ThisError;
 use super::entry::{Entry, Head, Value, label};
 use super::flight::{Flights, Launcher, Ticket};
 use super::marks::Place;
-use super::policy::{
-    Freshness, Life, Policy, SECONDS_MAX, jittered_millis, refreshes_early, smoothed_cost_millis,
-};
+use super::policy::{Freshness, Life, Policy, SECONDS_MAX, jittered_millis, refreshes_early, smoothed_cost_millis};
 use super::tiers::{Found, Lookup, Tier};
 use super::{Bucket, Cache, Tiers};
 use crate::clock::{Clock, Timestamp};
@@ -106,12 +104,7 @@ pub struct ReadThrough<S, V, E, C, R, L: Launcher> {
 
 impl<S: Clone, V, E, C: Clone, R: Clone, L: Launcher> Clone for ReadThrough<S, V, E, C, R, L> {
     fn clone(&self) -> Self {
-        Self {
-            cache: self.cache.clone(),
-            flights: self.flights.clone(),
-            host: self.host.clone(),
-            policy: self.policy,
-        }
+        Self { cache: self.cache.clone(), flights: self.flights.clone(), host: self.host.clone(), policy: self.policy }
     }
 }
 

@@ -235,22 +235,15 @@ impl<S: Store, V: Value> Tiers<S, V> {
         }
     }
 
-    async fn judge(
-        &self,
-        place: &Place,
-        known: Remembered<V>,
-        tier: Tier,
-        now: Timestamp,
-    ) -> Result<Lookup<V>, Error> {
+    async fn judge(&self, place: &Place, known: Remembered<V>, tier: Tier, now: Timestamp) -> Result<Lookup<V>, Error> {
         let marked = self.load_marks(&place.mark_keys(&known.entry.head.tags), now).await?;
         Ok(Lookup::Found(Found { entry: known.entry, marked, tier, retry_at: known.retry_at }))
     }
 
     /// What memory knows of each place after as few bulk reads as can be.
     async fn take_many(&self, places: &[Place], now: Timestamp) -> Vec<Taken<V>> {
-        let is_unknown = |place: &&Place| {
-            !self.memory.entry(&place.key).is_some_and(|known| self.is_recent(known.checked, now))
-        };
+        let is_unknown =
+            |place: &&Place| !self.memory.entry(&place.key).is_some_and(|known| self.is_recent(known.checked, now));
         let mut unknown: Vec<Key> = places.iter().filter(is_unknown).map(|place| place.key.clone()).collect();
         unknown.sort();
         unknown.dedup();
