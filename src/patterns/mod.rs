@@ -1,5 +1,6 @@
 //! The product: one file per pattern, pure decisions over a [`Store`](crate::kv::Store), a clock and randomness.
 
+pub mod cache;
 pub mod document;
 pub mod experiment;
 pub mod flag;

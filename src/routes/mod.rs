@@ -3,6 +3,7 @@
 //! The platform's `Router` is built anew for every request, so only the routes that can match are put into it: it decides
 //! between them and takes the path's parameters. No rule of a pattern is here.
 
+mod cache;
 pub mod conditional;
 mod document;
 pub mod extract;
@@ -47,6 +48,7 @@ fn group(path: &str) -> &'static [&'static [Route]] {
         ("health" | "openapi.json", _) => &[meta::ROUTES],
         ("v1", "flags") => &[flag::ROUTES],
         ("ofrep", _) => &[ofrep::ROUTES],
+        ("v1", "cache") => &[cache::ROUTES],
         ("v1", "sessions") => &[session::ROUTES],
         ("v1", "users") => &[session::USER_ROUTES, preference::ROUTES, profile::ROUTES],
         ("v1", "collections") => &[document::ROUTES],

@@ -1,5 +1,6 @@
 //! Requests in and replies out, with one crossing for each.
 
+use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use futures_util::TryFutureExt;
@@ -82,6 +83,8 @@ pub enum Body {
     Empty,
     /// Bytes at hand.
     Bytes(Vec<u8>),
+    /// Bytes that others hold too.
+    Shared(Rc<Vec<u8>>),
     /// Bytes that arrive while they are sent.
     Stream(web_sys::ReadableStream),
 }
@@ -95,6 +98,7 @@ pub fn response(status: u16, fields: &str, body: &Body) -> Result<web_sys::Respo
     match body {
         Body::Empty => glue::response(status, fields, None),
         Body::Bytes(bytes) => glue::response(status, fields, Some(bytes)),
+        Body::Shared(bytes) => glue::response(status, fields, Some(bytes)),
         Body::Stream(stream) => glue::stream_response(status, fields, stream),
     }
 }

@@ -5,6 +5,7 @@
 pub mod background;
 pub mod clock;
 pub mod config;
+pub mod flight;
 mod glue;
 pub mod http;
 pub mod kv;
