@@ -40,7 +40,7 @@ pub enum Refusal {
     Personal,
     /// It states no lifetime and is not what its name says (web cache deception).
     Disguised,
-    /// It could never be used: stale at once, without a validator and without a window to serve it stale.
+    /// It could hardly be used: no lifetime at all, no validator, and no window to serve it stale.
     Useless,
     /// The body is not as long as announced.
     Truncated,
@@ -245,8 +245,11 @@ fn check_lifetime(exchange: &Exchange<'_>, entry: &Entry, policy: &OriginPolicy)
     }
     let freshness = Freshness::of(entry, policy, exchange.received_at);
     let must_validate = policy.respect_cache_control && controls.no_cache == Scope::Response;
+    // What arrives too old for its lifetime can still answer a client that accepts stale, or replace an error.
     let stale_use = !freshness.forbids_stale
-        && (controls.stale_while_revalidate_seconds.is_some() || controls.stale_if_error_seconds.is_some());
+        && (freshness.lifetime_millis > 0
+            || controls.stale_while_revalidate_seconds.is_some()
+            || controls.stale_if_error_seconds.is_some());
     if (freshness.is_fresh() && !must_validate) || entry.has_validator() || stale_use {
         return Ok(());
     }

@@ -1,0 +1,13 @@
+//! The response cache from outside: a scripted origin, one cache, a clock moved by hand, and one test per rule.
+
+mod conditional;
+mod core_types;
+mod early_refresh;
+mod freshness;
+mod isolation;
+mod ranges;
+mod stale;
+mod storing;
+mod updates;
+mod vary;
+mod world;
