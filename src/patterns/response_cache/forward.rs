@@ -64,6 +64,15 @@ pub fn reaches_origin(name: &str) -> bool {
     name != "host" && !POISONING.contains(&name) && !HOP_BY_HOP.contains(&name)
 }
 
+/// The request that refreshes a stored response in the background on behalf of `request`, whatever part or proof of it
+/// that one asked for. To be sent with [`Conditions::Validate`] or [`Conditions::None`].
+#[must_use]
+pub fn refresh_of(request: &RequestHead) -> RequestHead {
+    let mut refresh = RequestHead { method: "GET".to_owned(), ..request.clone() };
+    refresh.headers.retain(|name| !CONDITIONAL.contains(&name) && name != "cache-control");
+    refresh
+}
+
 /// The request as the origin gets it. A body of a `GET` or `HEAD` has no meaning (RFC 9110 §9.3.1) and must be dropped by the caller; the
 /// fields that describe it are dropped here.
 #[must_use]

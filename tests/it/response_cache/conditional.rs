@@ -135,6 +135,17 @@ fn a_stale_response_is_validated_and_then_answers_the_clients_condition() {
 }
 
 #[test]
+fn a_client_that_has_what_replaces_the_stored_response_gets_a_304() {
+    let mut world = World::new();
+    world.origin(200, &[("Cache-Control", "max-age=2"), ("ETag", "\"a\"")], "old").get(&[]);
+    world.wait(3);
+    world.origin(200, &[("Cache-Control", "max-age=60"), ("ETag", "\"b\"")], "new");
+    let got = world.get(&[("If-None-Match", "\"b\"")]);
+    assert_eq!((got.status, got.from), (304, From::Origin));
+    assert_eq!(world.get(&[]).text(), "new");
+}
+
+#[test]
 fn rfc_9111_5_2_1_request_directives() {
     let check = |stored: &[(&str, &str)], wait: u64, asked: &str, expected: From| {
         let mut world = World::new();

@@ -41,6 +41,19 @@ fn rfc_5861_3_inside_the_window_the_stale_response_answers_and_is_refreshed() {
 }
 
 #[test]
+fn a_background_refresh_asks_for_the_whole_whatever_the_client_asked_for() {
+    let mut world = World::new();
+    let headers = [("Cache-Control", "max-age=1, stale-while-revalidate=60")];
+    world.origin(200, &headers, "old").get(&[]);
+    world.wait(3);
+    let asked = [("Range", "bytes=0-0"), ("If-None-Match", "\"x\""), ("If-Range", "\"x\""), ("Cache-Control", "max-stale")];
+    world.origin(200, &headers, "new").send("HEAD", super::world::PAGE, &asked);
+    let sent = &world.origin_saw[1];
+    assert_eq!((sent.method.as_str(), sent.headers.is_empty()), ("GET", true));
+    assert_eq!(world.get(&[]).text(), "new");
+}
+
+#[test]
 fn rfc_5861_3_after_the_window_the_origin_answers() {
     let mut world = World::new();
     world.origin(200, &[("Cache-Control", "max-age=1, stale-while-revalidate=4")], "old").get(&[]);

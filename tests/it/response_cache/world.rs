@@ -133,7 +133,7 @@ impl World {
                 got
             }
             Decision::Revalidate(entry, ..) => self.revalidate(&entry, &request),
-            Decision::Fetch(fallback, _) => self.fetch(fallback.map(|(entry, _)| entry), &request, true),
+            Decision::Fetch(fallback, _) => self.fetch(fallback.as_ref().map(|(entry, _)| entry), &request, true),
             Decision::Forward { .. } => self.fetch(None, &request, true),
             Decision::Bypass(_) => self.fetch(None, &request, false),
             Decision::GatewayTimeout => nowhere(504),
@@ -144,7 +144,7 @@ impl World {
         self.records.get(&key::material(&[], target, &self.policy)).cloned().unwrap_or_default()
     }
 
-    fn keep(&mut self, target: &Target, record: Record) {
+    fn keep(&mut self, target: &Target, record: &Record) {
         // Through the envelope, as a store would.
         let record = Record::decode(&record.encode()).unwrap();
         self.records.insert(key::material(&[], target, &self.policy), record);
@@ -165,41 +165,51 @@ impl World {
     }
 
     fn refresh(&mut self, entry: &Rc<Entry>, request: &RequestHead) {
-        let plain = RequestHead { method: "GET".to_owned(), ..request.clone() };
+        let plain = forward::refresh_of(request);
         if entry.has_validator() {
             self.revalidate(entry, &plain);
         } else {
-            self.fetch(Some(entry.clone()), &plain, true);
+            self.fetch(Some(entry), &plain, true);
         }
     }
 
     fn revalidate(&mut self, entry: &Rc<Entry>, request: &RequestHead) -> Got {
         let (forwarded, answer, requested_at) = self.ask(request, Conditions::Validate(entry));
         let Answer::Response { status: 304, headers, .. } = &answer else {
-            let fallback = Some(entry.clone());
-            return self.take(&forwarded, request, answer, requested_at, fallback, true);
+            let got = self.take(&forwarded, request, answer, requested_at, Some(entry), true);
+            return self.with_clients_conditions(request, got);
         };
         let head = ResponseHead { status: 304, headers: Headers::from_pairs(headers.iter().map(|(n, v)| (n, v))).unwrap() };
         let exchange = Exchange { request: &forwarded, response: &head, requested_at, received_at: self.now };
         let record = self.record(&request.target);
         match freshen(entry, exchange, &self.policy) {
             Freshened::Stored(fresh) => {
-                self.keep(&request.target, record.with(fresh.clone(), usize::MAX));
+                self.keep(&request.target, &record.with(fresh.clone(), usize::MAX));
                 self.serve(&fresh, request, From::Validated)
             }
             Freshened::ThisRequestOnly(fresh) => self.serve(&fresh, request, From::Validated),
             Freshened::Withdrawn(fresh) => {
-                self.keep(&request.target, record.without(entry));
+                self.keep(&request.target, &record.without(entry));
                 self.serve(&fresh, request, From::Validated)
             }
             Freshened::Mismatch => {
                 let (forwarded, answer, requested_at) = self.ask(request, Conditions::None);
-                self.take(&forwarded, request, answer, requested_at, Some(entry.clone()), true)
+                let got = self.take(&forwarded, request, answer, requested_at, Some(entry), true);
+                self.with_clients_conditions(request, got)
             }
         }
     }
 
-    fn fetch(&mut self, fallback: Option<Rc<Entry>>, request: &RequestHead, store: bool) -> Got {
+    /// The origin never saw the client's conditions and range, so they are answered from what it made us store.
+    fn with_clients_conditions(&self, request: &RequestHead, got: Got) -> Got {
+        let record = self.record(&request.target);
+        match record.entries().first().filter(|_| got.from == From::Origin && self.refused.is_none()) {
+            Some(entry) => self.serve(entry, request, From::Origin),
+            None => got,
+        }
+    }
+
+    fn fetch(&mut self, fallback: Option<&Rc<Entry>>, request: &RequestHead, store: bool) -> Got {
         let (forwarded, answer, requested_at) = self.ask(request, Conditions::Clients);
         self.take(&forwarded, request, answer, requested_at, fallback, store)
     }
@@ -210,14 +220,14 @@ impl World {
         request: &RequestHead,
         answer: Answer,
         requested_at: Timestamp,
-        fallback: Option<Rc<Entry>>,
+        fallback: Option<&Rc<Entry>>,
         store: bool,
     ) -> Got {
         let failure = match &answer {
             Answer::Unreachable => OriginFailure::Unreachable,
             Answer::Response { status, .. } => OriginFailure::Status(*status),
         };
-        if let Some(entry) = &fallback
+        if let Some(entry) = fallback
             && on_origin_error(request, entry, failure, &self.policy, self.now) == OnError::ServeStored
         {
             return self.serve(entry, request, From::StaleCache);
@@ -229,7 +239,7 @@ impl World {
             self.records.remove(&key::material(&[], &target, &self.policy));
         }
         if request.is_head() {
-            self.update_from_head(fallback.as_ref(), exchange);
+            self.update_from_head(fallback, exchange);
         } else if store {
             self.store(exchange, &body);
         }
@@ -243,8 +253,8 @@ impl World {
         let Some(entry) = entry else { return };
         let target = &exchange.request.target;
         match update_from_head(entry, exchange, &self.policy) {
-            HeadUpdate::Freshened(fresh) => self.keep(target, self.record(target).with(fresh, usize::MAX)),
-            HeadUpdate::Outdated => self.keep(target, self.record(target).without(entry)),
+            HeadUpdate::Freshened(fresh) => self.keep(target, &self.record(target).with(fresh, usize::MAX)),
+            HeadUpdate::Outdated => self.keep(target, &self.record(target).without(entry)),
             HeadUpdate::Unrelated => {}
         }
     }
@@ -255,7 +265,7 @@ impl World {
         match entry {
             Ok(entry) => {
                 self.refused = None;
-                self.keep(target, self.record(target).with(Rc::new(entry), usize::MAX));
+                self.keep(target, &self.record(target).with(Rc::new(entry), usize::MAX));
             }
             Err(refusal) => self.refused = Some(refusal),
         }
