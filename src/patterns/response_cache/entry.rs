@@ -147,7 +147,7 @@ fn age_value(headers: &Headers) -> u64 {
     first.and_then(delta_seconds).unwrap_or(0)
 }
 
-/// All stored variants of one URI, newest first.
+/// All stored variants of one URI, the last stored or validated first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Record(Vec<Rc<Entry>>);
 
@@ -168,7 +168,6 @@ impl Record {
     pub fn with(&self, entry: Rc<Entry>, max_bytes: usize) -> Self {
         let same = |held: &Rc<Entry>| held.stored.selector == entry.stored.selector;
         let mut entries: Vec<_> = self.0.iter().filter(|held| !same(held)).cloned().collect();
-        entries.sort_by_key(|held| std::cmp::Reverse(held.stored.received_at));
         entries.insert(0, entry);
         let mut bytes = 0_usize;
         entries.truncate(MAX_VARIANTS);

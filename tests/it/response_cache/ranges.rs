@@ -59,6 +59,10 @@ fn rfc_9110_13_1_5_if_range_needs_a_strong_match() {
     check(&mut stored("\"a\""), &[range, ("If-Range", &modified)], part);
     check(&mut stored("\"a\""), &[range, ("If-Range", "Sun, 06 Nov 1994 08:49:37 GMT")], whole);
     check(&mut stored("\"a\""), &[range, ("If-Range", "nonsense")], whole);
+    let mut just_modified = World::new();
+    let now = just_modified.date(0);
+    just_modified.origin(200, &[FRESH, ("Last-Modified", &now), ("Date", &now)], "0123").get(&[]);
+    check(&mut just_modified, &[range, ("If-Range", &now)], whole);
 }
 
 #[test]

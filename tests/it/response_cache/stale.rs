@@ -1,5 +1,6 @@
 //! Stale responses: while they are refreshed, instead of an error, and never against the origin's word (RFC 5861, RFC 9111 §4.2.4).
 
+use kv_patterns::patterns::response_cache::freshness::Freshness;
 use kv_patterns::patterns::response_cache::policy::OriginPolicy;
 
 use super::world::{From, World};
@@ -116,6 +117,22 @@ fn rfc_9111_4_2_4_some_directives_forbid_stale_answers_whatever_happens() {
         check(default(), &value, 3, Failure::Down, "", From::Nowhere);
         check(default(), &value, 3, Failure::Status(503), "", From::Origin);
     }
+    check(default(), "max-age=60, no-cache", 3, Failure::Down, "", From::Nowhere);
+}
+
+#[test]
+fn how_long_a_response_is_of_use_decides_how_long_it_is_kept() {
+    let check = |cache_control: &str, expected_seconds: u64| {
+        let mut world = World::new();
+        world.origin(200, &[("Cache-Control", cache_control)], "").get(&[]);
+        world.wait(5);
+        let record = world.record(&super::world::request("GET", super::world::PAGE, &[]).target);
+        let life = Freshness::of(&record.entries()[0], &world.policy, world.now);
+        assert_eq!(life.useful_millis(), expected_seconds * 1000, "{cache_control}");
+    };
+    check("max-age=60", 55 + 86_400);
+    check("max-age=60, stale-if-error=10, stale-while-revalidate=20", 55 + 20);
+    check("max-age=60, stale-if-error=10, must-revalidate", 55);
 }
 
 #[test]
