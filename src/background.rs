@@ -15,9 +15,11 @@ pub trait Background {
     fn spawn(&self, work: impl Future<Output = ()> + 'static);
 }
 
+type Job = Pin<Box<dyn Future<Output = ()>>>;
+
 /// Keeps the work until a test asks for it. Clones share the queue.
 #[derive(Clone, Default)]
-pub struct Deferred(Rc<RefCell<Vec<Pin<Box<dyn Future<Output = ()>>>>>>);
+pub struct Deferred(Rc<RefCell<Vec<Job>>>);
 
 impl Deferred {
     /// Runs everything handed over so far, in order, also what that work hands over.

@@ -29,7 +29,7 @@ pub trait Random {
     }
 }
 
-/// A generator that gives the same numbers for the same seed (SplitMix64: Steele, Lea, Flood, OOPSLA 2014).
+/// A generator that gives the same numbers for the same seed (`SplitMix64`: Steele, Lea, Flood, OOPSLA 2014).
 #[derive(Clone, Debug)]
 pub struct SeededRandom(Cell<u64>);
 

@@ -1,3 +1,16 @@
 //! All native tests, in one binary because linking many is slow.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that panics has failed, which is what it is for"
+)]
 
+mod keys;
+mod kv_contract;
+mod resilience;
 mod response_cache;
+mod session;
+mod support;
+mod tidy;

@@ -1,0 +1,35 @@
+//! What several tests need: a runtime without threads, and the usual fakes.
+
+use std::future::Future;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+use kv_patterns::clock::{ManualClock, Timestamp};
+use kv_patterns::kv::{MemoryStore, Tenant};
+
+/// 2026-01-01 00:00:00 UTC.
+pub(crate) const START: Timestamp = Timestamp::from_millis(1_767_225_600_000);
+
+/// Runs a future that never waits for anything outside this thread.
+#[track_caller]
+pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
+    let mut future = pin!(future);
+    let mut context = Context::from_waker(Waker::noop());
+    for _ in 0..1_000_000 {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
+            return output;
+        }
+    }
+    panic!("the future waits for something that never comes");
+}
+
+/// A clock at [`START`] and an empty store on it.
+pub(crate) fn store() -> (ManualClock, MemoryStore<ManualClock>) {
+    let clock = ManualClock::at(START);
+    (clock.clone(), MemoryStore::new(clock))
+}
+
+/// The tenant `name`.
+pub(crate) fn tenant(name: &str) -> Tenant {
+    Tenant::new(name).expect("a valid tenant id")
+}
