@@ -1,5 +1,8 @@
 //! Requests in and replies out, with one crossing for each.
 
+use std::ops::Range;
+use std::rc::Rc;
+
 use js_sys::Uint8Array;
 use wasm_bindgen::JsCast;
 use wasm_bindgen_futures::JsFuture;
@@ -72,6 +75,8 @@ pub enum Body {
     Empty,
     /// Bytes at hand.
     Bytes(Vec<u8>),
+    /// A range of bytes that others hold too.
+    Shared(Rc<[u8]>, Range<usize>),
     /// Bytes that arrive while they are sent.
     Stream(web_sys::ReadableStream),
 }
@@ -85,6 +90,7 @@ pub fn response(status: u16, fields: &str, body: &Body) -> Result<web_sys::Respo
     match body {
         Body::Empty => glue::response(status, fields, None),
         Body::Bytes(bytes) => glue::response(status, fields, Some(bytes)),
+        Body::Shared(bytes, range) => glue::response(status, fields, Some(bytes.get(range.clone()).unwrap_or_default())),
         Body::Stream(stream) => glue::stream_response(status, fields, stream),
     }
 }

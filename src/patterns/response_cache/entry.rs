@@ -162,6 +162,17 @@ impl Record {
         self.0.is_empty()
     }
 
+    /// How many bytes its bodies have.
+    pub fn bytes(&self) -> usize {
+        self.0.iter().fold(0, |bytes, entry| bytes.saturating_add(entry.stored.body.len()))
+    }
+
+    /// The record of the entries for which `keep` holds.
+    #[must_use]
+    pub fn only(&self, keep: impl Fn(&Entry) -> bool) -> Self {
+        Self(self.0.iter().filter(|entry| keep(entry)).cloned().collect())
+    }
+
     /// The record with `entry` in place of the one it answers the same requests as; the oldest go beyond [`MAX_VARIANTS`]
     /// entries or `max_bytes` of bodies.
     #[must_use]

@@ -2,8 +2,9 @@
 //!
 //! RFC 9111 (caching), RFC 5861 (stale content), RFC 9211 (`Cache-Status`), RFC 9213 (targeted fields), and the parts of RFC 9110
 //! a cache needs (conditional and range requests, hop-by-hop fields). Each rule names its section beside the code.
-//! Nothing here does I/O: the time and a random number come in, an enum named for the world comes out, and the caller fetches,
-//! stores and streams. The order of one request:
+//! Nothing here but [`gateway`] does I/O: the time and a random number come in, an enum named for the world comes out, and the caller fetches,
+//! stores and streams. [`gateway`] does, generic over store,
+//! origin, clock and randomness. The order of one request:
 //!
 //! 1. [`guard::suspicious`] and [`decision::decide_request`] over the stored [`entry::Record`];
 //! 2. if the origin is asked: [`forward::to_origin`] builds its request;
@@ -15,6 +16,7 @@
 //! rest (§3.4 needs a strong validator on both, and one full fetch is simpler), `Warning` and `Pragma` (RFC 9111 §5.4 and §5.5 retired
 //! them), `no-transform` (this cache transforms nothing).
 
+pub mod address;
 pub mod controls;
 pub mod date;
 pub mod decision;
@@ -22,13 +24,18 @@ pub mod directives;
 pub mod entry;
 pub mod forward;
 pub mod freshness;
+pub mod gateway;
 pub mod guard;
 pub mod headers;
 pub mod invalidation;
+pub mod isolate;
 pub mod key;
+pub mod origin;
+pub mod origins;
 pub mod policy;
 pub mod range;
 pub mod reply;
+pub mod site;
 pub mod status;
 pub mod store_rule;
 pub mod structured;
