@@ -21,6 +21,7 @@ use crate::patterns::response_cache::gateway::{Answer, Gateway, Payload};
 use crate::patterns::response_cache::isolate::Isolate;
 use crate::patterns::response_cache::origins::{OriginConfig, Origins};
 use crate::patterns::response_cache::policy::{OriginPolicy, SetCookie};
+use crate::patterns::response_cache::purge::{self, PREFIX_SEGMENTS_MAX, Scope};
 use crate::patterns::response_cache::site::Site;
 use crate::patterns::response_cache::RequestHead;
 use crate::worker::background::WaitUntil;
@@ -37,12 +38,17 @@ pub(super) const ROUTES: &[Route] = &[
     route!(GET "/v1/origins/:name", READ, get),
     route!(PUT "/v1/origins/:name", WRITE, put),
     route!(DELETE "/v1/origins/:name", WRITE, delete),
+    route!(POST "/v1/origins/:name/purge", WRITE, purge_origin),
 ];
 
 /// The first segments of the Worker's own paths; everything else is the root origin's, if there is one.
 const OWN: [&str; 4] = ["health", "openapi.json", "v1", "ofrep"];
 /// Longest name of an origin, in bytes.
 const NAME_BYTES_MAX: usize = 128;
+/// Tags one purge may name, each of which is a write.
+const PURGE_TAGS_MAX: usize = 30;
+/// Longest path prefix of a purge, in bytes.
+const PREFIX_BYTES_MAX: usize = 1024;
 /// How long an isolate goes without reading an origin's configuration again, in seconds.
 const SITE_SECONDS: u64 = 30;
 /// How many configurations an isolate remembers.
@@ -165,7 +171,8 @@ async fn named(app: &App, name: &str) -> Result<Rc<Site>, Problem> {
 }
 
 fn site_of(tenant: &Tenant, name: &str, config: OriginConfig) -> Option<Rc<Site>> {
-    Site::new(tenant.space("response"), name, &config.base_url, config.policy).map(Rc::new)
+    let site = Site::new(tenant.space("response"), name, &config.base_url, config.policy)?;
+    Some(Rc::new(site.purgeable(tenant.space("response-purge"))))
 }
 
 fn remember(key: (String, String), now: Timestamp, site: Option<Rc<Site>>) {
@@ -272,6 +279,30 @@ async fn delete(_: Request, context: Context) -> Outcome {
     let app = &context.data;
     remember((app.caller()?.tenant.id().to_owned(), name), app.now(), None);
     Ok(Reply::empty(204).consistency(Consistency::Eventual))
+}
+
+async fn purge_origin(request: Request, context: Context) -> Outcome {
+    let app = &context.data;
+    let site = named(app, &name(&context)?).await?;
+    let mut fields = extract::object(&request, extract::JSON_BYTES_MAX).await?;
+    let tags = fields.texts("tags", PURGE_TAGS_MAX, 256)?;
+    let prefix = fields.text("prefix", PREFIX_BYTES_MAX)?;
+    let all = fields.boolean("all")?.unwrap_or(false);
+    fields.finish()?;
+    if prefix.as_deref().is_some_and(|prefix| prefix.trim_matches('/').split('/').count() > PREFIX_SEGMENTS_MAX) {
+        return Err(Problem::invalid("prefix", format!("Must have at most {PREFIX_SEGMENTS_MAX} segments.")));
+    }
+    let mut scopes: Vec<Scope<'_>> = tags.iter().map(|tag| Scope::Tag(tag)).collect();
+    scopes.extend(prefix.as_deref().map(Scope::Prefix));
+    scopes.extend(all.then_some(Scope::All));
+    if scopes.is_empty() {
+        return Err(Problem::invalid("all", "Name `tags`, a `prefix`, or set `all`."));
+    }
+    let (store, isolate) = (app.store("CACHE")?, ISOLATE.with(Clone::clone));
+    for scope in scopes {
+        purge::purge(&store, &isolate, &site, scope, app.now()).await?;
+    }
+    Ok(Reply::json(202, &serde_json::json!({ "purged": "logical" })).consistency(Consistency::Eventual))
 }
 
 /// The policy in `fields`; what is absent has its default.

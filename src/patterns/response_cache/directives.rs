@@ -108,6 +108,9 @@ impl RequestDirectives {
     /// validated answer, as the most careful reading. `Pragma` is ignored: RFC 9111 §5.4 deprecates it.
     pub fn read(headers: &Headers) -> Self {
         let mut asked = Self::default();
+        if added_by_fetch(headers) {
+            return asked;
+        }
         for Directive { name, argument } in parse(headers, "cache-control") {
             let delta = argument.delta_seconds();
             match name.as_str() {
@@ -125,6 +128,15 @@ impl RequestDirectives {
         }
         asked
     }
+}
+
+/// Whether nobody asked for `no-cache`: a script that sets a condition of its own gets `Pragma` and `Cache-Control` added by every
+/// implementation of the Fetch standard (HTTP-network-or-cache fetch, the steps on cache mode `no-store`). Its condition can be
+/// answered from what is stored (RFC 9111 §4.3.2), as for any other client; a reload by the user sends no such pair with a condition.
+fn added_by_fetch(headers: &Headers) -> bool {
+    let conditions = ["if-none-match", "if-modified-since", "if-unmodified-since", "if-match", "if-range"];
+    ["pragma", "cache-control"].iter().all(|name| headers.single(name) == Some("no-cache"))
+        && conditions.iter().any(|name| headers.contains(name))
 }
 
 #[cfg(test)]
@@ -175,6 +187,12 @@ mod tests {
         assert!(asked.no_cache && !asked.no_store && !asked.only_if_cached);
         assert_eq!((asked.max_age_seconds, asked.min_fresh_seconds), (Some(5), Some(7)));
         assert_eq!(asked.max_stale_seconds, Some(MAX_DELTA_SECONDS));
+        let pair = [("Pragma", "no-cache"), ("Cache-Control", "no-cache")];
+        let by_fetch = Headers::from_pairs([pair[0], pair[1], ("If-None-Match", "\"a\"")]).unwrap();
+        assert_eq!(RequestDirectives::read(&by_fetch), RequestDirectives::default());
+        assert!(RequestDirectives::read(&Headers::from_pairs(pair).unwrap()).no_cache);
+        let by_script = Headers::from_pairs([pair[1], ("If-None-Match", "\"a\"")]).unwrap();
+        assert!(RequestDirectives::read(&by_script).no_cache);
         let pragma = Headers::from_pairs([("Pragma", "no-cache")]).unwrap();
         assert_eq!(RequestDirectives::read(&pragma), RequestDirectives::default());
     }

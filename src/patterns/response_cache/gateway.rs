@@ -25,7 +25,7 @@ use super::site::Site;
 use super::status::{CacheStatus, CacheWord, Forwarded};
 use super::store_rule::{Draft, decide_store};
 use super::validation::{Freshened, HeadUpdate, freshen, update_from_head};
-use super::{Exchange, RequestHead, ResponseHead, invalidation};
+use super::{Exchange, RequestHead, ResponseHead, invalidation, purge};
 use crate::background::Background;
 use crate::clock::{Clock, Timestamp};
 use crate::kv::{Key, Read, Store, Write};
@@ -35,6 +35,8 @@ use crate::random::Random;
 pub const BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Up to this length a body is read before it is answered, in bytes; longer and unannounced ones are sent while they arrive.
 const GATHERED_BYTES_MAX: u64 = 128 * 1024;
+/// The longest a stored response stays in KV, in seconds (a year); purge marks last longer.
+pub const RECORD_SECONDS_MAX: u64 = 31_536_000;
 /// For how long an invalidation counts in this isolate, in seconds: KV may show the old copy for that long.
 const INVALIDATED_SECONDS: u64 = 90;
 /// For how long a failing origin is left alone while a stored response can answer, in seconds.
@@ -64,8 +66,6 @@ pub struct Answer<T> {
     pub headers: Headers,
     /// Its content.
     pub payload: Payload<T>,
-    /// The bytes are the content as it is before `Content-Encoding`, which the platform applies.
-    pub decoded: bool,
     /// What the cache did.
     pub word: CacheWord,
 }
@@ -158,7 +158,7 @@ where
             collapsed,
             detail: None,
         };
-        match decision {
+        let mut reply = match decision {
             Decision::Serve(entry, life) => self.serve(&visit, &entry, &life),
             Decision::ServeAndRefresh(entry, life) => {
                 let reply = self.serve(&visit, &entry, &life);
@@ -186,7 +186,9 @@ where
                 self.fetch(visit, Conditions::Clients, None).await
             }
             Decision::GatewayTimeout => failure(504, CacheWord::Miss),
-        }
+        };
+        reply.headers.append("x-cache", reply.word.as_str());
+        reply
     }
 
     /// The decision over what is stored. KV is read only where it can make a difference.
@@ -196,13 +198,15 @@ where
         let decide = |record: &Record, now| decide_request(request, record, &self.site.policy, now, unit);
         let slot = self.isolate.slot(key.as_str());
         if let Some(slot) = slot.as_ref().filter(|slot| now < slot.kept_until) {
-            return self.spare_failing_origin(request, slot, decide(&slot.record, now));
+            let slot = self.unpurged(request, slot.clone()).await;
+            return self.spare_failing_origin(request, &slot, decide(&slot.record, now));
         }
         let without = decide(&Record::default(), now);
         if matches!(without, Decision::Forward { .. } | Decision::Bypass(_)) {
             return without;
         }
         let slot = self.read(key, slot).await;
+        let slot = self.unpurged(request, slot).await;
         self.spare_failing_origin(request, &slot, decide(&slot.record, self.clock.now()))
     }
 
@@ -226,6 +230,23 @@ where
             self.isolate.keep(key.as_str(), slot.clone());
         }
         slot
+    }
+
+    /// Without the responses that a purge covers.
+    async fn unpurged(&self, request: &RequestHead, slot: Slot) -> Slot {
+        if slot.record.is_empty() || !self.site.is_purgeable() {
+            return slot;
+        }
+        let tags = slot.record.entries().iter().flat_map(|entry| entry.stored().tags.iter().map(String::as_str));
+        let now = self.clock.now();
+        match purge::purged_at(&self.store, &self.isolate, &self.site, &request.target, tags, now).await {
+            Some(at) if slot.record.entries().iter().any(|entry| entry.stored().received_at <= at) => {
+                // Tags of all variants are looked at together: purging more than asked is a miss, less would be wrong.
+                let record = slot.record.only(|entry| entry.stored().received_at > at);
+                Slot { record: Rc::new(record), ..slot }
+            }
+            _ => slot,
+        }
     }
 
     /// While the origin is known to fail, what may replace an error answers at once.
@@ -318,7 +339,7 @@ where
             append_cookies(&mut reply.headers, &arrived.head.headers);
         }
         reply.word = CacheWord::Hit;
-        finish(reply)
+        reply
     }
 
     async fn fetch(&self, visit: Visit<'_>, conditions: Conditions<'_>, upload: Option<O::Upload>) -> Reply<O> {
@@ -462,7 +483,7 @@ where
                 append_cookies(&mut reply.headers, &head.headers);
             }
             reply.word = CacheWord::Miss;
-            return finish(reply);
+            return reply;
         }
         let body = Rc::clone(&entry.stored().body);
         let whole = 0..body.len();
@@ -524,7 +545,7 @@ where
             let extra = if entry.has_validator() { VALIDATOR_SECONDS } else { 0 };
             (self.life(entry).useful_millis() / 1000).saturating_add(extra)
         });
-        let write = Write::expiring_in(seconds.max().unwrap_or(0));
+        let write = Write::expiring_in(seconds.max().unwrap_or(0).min(RECORD_SECONDS_MAX));
         self.background.spawn(async move {
             // A write that fails leaves the older copy, which has its own freshness; the next fill tries again.
             let outcome =
@@ -602,7 +623,7 @@ fn from_entry<T>(request: &RequestHead, entry: &Entry, life: &Freshness, mut sta
         Content::Bytes(body, range) => Payload::Held(body, range),
     };
     let word = if life.is_fresh() { CacheWord::Hit } else { CacheWord::Stale };
-    finish(Answer { status: reply.status, headers, payload, decoded: true, word })
+    Answer { status: reply.status, headers, payload, word }
 }
 
 /// The origin's answer as it came.
@@ -626,14 +647,9 @@ fn passed<T>(visit: &Visit<'_>, head: ResponseHead, payload: Payload<T>, stored:
     status.append_to(&mut headers);
     let bypassed = matches!(visit.why, Forwarded::Bypass | Forwarded::Method);
     let word = if bypassed { CacheWord::Bypass } else { CacheWord::Miss };
-    finish(Answer { status: head.status, headers, payload, decoded: stored, word })
+    Answer { status: head.status, headers, payload, word }
 }
 
 fn failure<T>(status: u16, word: CacheWord) -> Answer<T> {
-    finish(Answer { status, headers: Headers::new(), payload: Payload::Nothing, decoded: false, word })
-}
-
-fn finish<T>(mut answer: Answer<T>) -> Answer<T> {
-    answer.headers.append("x-cache", answer.word.as_str());
-    answer
+    Answer { status, headers: Headers::new(), payload: Payload::Nothing, word }
 }

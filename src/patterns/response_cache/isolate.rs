@@ -12,6 +12,8 @@ use crate::clock::{Clock, Timestamp};
 
 /// What a slot costs beside its bodies, in bytes: fields, keys, maps.
 const SLOT_BYTES: usize = 2048;
+/// How many purge marks are remembered; beyond that all are read again.
+const MARKS_MAX: usize = 4096;
 /// How often a request that waits for another's looks again, in milliseconds.
 const POLL_MILLIS: u64 = 10;
 
@@ -37,6 +39,7 @@ struct Memory {
     bytes: usize,
     tick: u64,
     leaders: HashMap<String, (u64, Timestamp)>,
+    marks: HashMap<String, (Option<Timestamp>, Timestamp)>,
 }
 
 /// The memory of one isolate. Clones share it.
@@ -89,6 +92,22 @@ impl Isolate {
     /// How many bytes are in use.
     pub fn bytes(&self) -> usize {
         self.memory.borrow().bytes
+    }
+
+    /// A purge mark, and when KV was last asked for it.
+    pub fn mark(&self, key: &str) -> Option<(Option<Timestamp>, Timestamp)> {
+        self.memory.borrow().marks.get(key).copied()
+    }
+
+    /// Remembers a purge mark. An older one never takes the place of a later one, which is given back.
+    pub fn set_mark(&self, key: &str, at: Option<Timestamp>, checked: Timestamp) -> Option<Timestamp> {
+        let mut memory = self.memory.borrow_mut();
+        if memory.marks.len() >= MARKS_MAX && !memory.marks.contains_key(key) {
+            memory.marks.clear();
+        }
+        let mark = memory.marks.entry(key.to_owned()).or_insert((None, checked));
+        *mark = (mark.0.max(at), checked);
+        mark.0
     }
 
     /// The right to be the one that asks the origin for `key`, unless somebody has it. It ends with the [`Lead`], and at

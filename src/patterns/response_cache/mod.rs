@@ -33,6 +33,7 @@ pub mod key;
 pub mod origin;
 pub mod origins;
 pub mod policy;
+pub mod purge;
 pub mod range;
 pub mod reply;
 pub mod site;

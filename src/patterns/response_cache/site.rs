@@ -12,6 +12,7 @@ use crate::kv::{Key, KeySpace};
 #[derive(Clone, Debug)]
 pub struct Site {
     space: KeySpace,
+    marks: Option<KeySpace>,
     name: String,
     base: String,
     /// How its responses are cached.
@@ -24,7 +25,31 @@ impl Site {
     pub fn new(space: KeySpace, name: &str, base_url: &str, policy: OriginPolicy) -> Option<Self> {
         let base = Target::parse(base_url).filter(|base| base.query().is_none() && !base_url.contains('#'))?;
         let base = base.to_string().trim_end_matches('/').to_owned();
-        Some(Self { space, name: name.to_owned(), base, policy })
+        Some(Self { space, marks: None, name: name.to_owned(), base, policy })
+    }
+
+    /// The same, with purge marks in `marks`.
+    #[must_use]
+    pub fn purgeable(self, marks: KeySpace) -> Self {
+        Self { marks: Some(marks), ..self }
+    }
+
+    /// Whether responses can be purged, so that marks must be looked for.
+    pub const fn is_purgeable(&self) -> bool {
+        self.marks.is_some()
+    }
+
+    /// The key of a purge mark.
+    pub(super) fn mark_key(&self, scope: &[&str]) -> Key {
+        let mut segments = vec![self.name.as_str()];
+        segments.extend(scope);
+        self.marks.as_ref().unwrap_or(&self.space).key(&segments)
+    }
+
+    /// The path of `target` below the base URL.
+    pub(super) fn relative_path(&self, target: &Target) -> String {
+        let whole = target.with_query(None).to_string();
+        whole.strip_prefix(&self.base).unwrap_or(&whole).to_owned()
     }
 
     /// The URI at the origin for a path that begins with `/`, with its query if it has one.

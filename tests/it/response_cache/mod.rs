@@ -6,6 +6,7 @@ mod conditional;
 mod core_types;
 mod early_refresh;
 mod freshness;
+mod gateway;
 mod isolation;
 mod ranges;
 mod stale;

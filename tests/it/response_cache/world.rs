@@ -1,21 +1,25 @@
-//! One cache in front of a scripted origin: does with the decisions what a gateway does, in memory and without waiting.
+//! The gateway in front of a scripted origin, in memory and without waiting.
 
-use std::collections::{HashMap, VecDeque};
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::rc::Rc;
 
-use kv_patterns::clock::Timestamp;
-use kv_patterns::patterns::response_cache::decision::{
-    Decision, OnError, OriginFailure, decide_request, on_origin_error,
-};
-use kv_patterns::patterns::response_cache::entry::{Entry, Record};
-use kv_patterns::patterns::response_cache::forward::{self, Conditions};
-use kv_patterns::patterns::response_cache::freshness::Freshness;
+use kv_patterns::background::Deferred;
+use kv_patterns::clock::{Clock, ManualClock, Timestamp};
+use kv_patterns::kv::MemoryStore;
+use kv_patterns::patterns::response_cache::entry::Record;
+use kv_patterns::patterns::response_cache::gateway::{Gateway, Payload};
 use kv_patterns::patterns::response_cache::headers::Headers;
+use kv_patterns::patterns::response_cache::isolate::Isolate;
+use kv_patterns::patterns::response_cache::origin::{CutOff, Gathered, Origin, OriginBody, Unreached};
 use kv_patterns::patterns::response_cache::policy::OriginPolicy;
-use kv_patterns::patterns::response_cache::store_rule::{Refusal, decide_store};
+use kv_patterns::patterns::response_cache::site::Site;
+use kv_patterns::patterns::response_cache::status::CacheWord;
 use kv_patterns::patterns::response_cache::target::Target;
-use kv_patterns::patterns::response_cache::validation::{Freshened, HeadUpdate, freshen, update_from_head};
-use kv_patterns::patterns::response_cache::{Exchange, RequestHead, ResponseHead, date, invalidation, key, reply};
+use kv_patterns::patterns::response_cache::{RequestHead, ResponseHead, date};
+use kv_patterns::random::Random;
+
+use crate::support::{block_on, tenant};
 
 pub(super) const START: Timestamp = Timestamp::from_seconds(1_763_683_200);
 pub(super) const PAGE: &str = "https://shop.example/page";
@@ -25,6 +29,8 @@ pub(super) const PAGE: &str = "https://shop.example/page";
 pub(super) enum Answer {
     Response { status: u16, headers: Vec<(String, String)>, body: Vec<u8> },
     Unreachable,
+    /// A body that breaks off.
+    Cut { headers: Vec<(String, String)>, body: Vec<u8> },
 }
 
 /// What the client got, and from where.
@@ -55,16 +61,17 @@ impl Got {
     }
 }
 
-/// A fake gateway with everything a test wants to look at.
+/// A gateway with everything a test wants to look at.
 pub(super) struct World {
     pub(super) policy: OriginPolicy,
     pub(super) now: Timestamp,
     pub(super) unit: f64,
     pub(super) answers: VecDeque<Answer>,
     pub(super) origin_saw: Vec<RequestHead>,
-    pub(super) refused: Option<Refusal>,
     pub(super) response_delay_millis: u64,
-    records: HashMap<Vec<u8>, Record>,
+    pub(super) isolate: Isolate,
+    /// KV: values and names.
+    kept: Vec<(Vec<u8>, String)>,
 }
 
 pub(super) fn request(method: &str, uri: &str, headers: &[(&str, &str)]) -> RequestHead {
@@ -91,9 +98,9 @@ impl World {
             unit: 0.0,
             answers: VecDeque::new(),
             origin_saw: Vec::new(),
-            refused: None,
             response_delay_millis: 0,
-            records: HashMap::new(),
+            isolate: Isolate::new(64 << 20),
+            kept: Vec::new(),
         }
     }
 
@@ -124,156 +131,162 @@ impl World {
 
     pub(super) fn send(&mut self, method: &str, uri: &str, headers: &[(&str, &str)]) -> Got {
         let request = request(method, uri, headers);
-        let record = self.record(&request.target);
-        match decide_request(&request, &record, &self.policy, self.now, self.unit) {
-            Decision::Serve(entry, life) => self.serve(&entry, &request, if life.is_fresh() { From::Cache } else { From::StaleCache }),
-            Decision::ServeAndRefresh(entry, life) => {
-                let got = self.serve(&entry, &request, if life.is_fresh() { From::Cache } else { From::StaleCache });
-                self.refresh(&entry, &request);
-                got
-            }
-            Decision::Revalidate(entry, ..) => self.revalidate(&entry, &request),
-            Decision::Fetch(fallback, _) => self.fetch(fallback.as_ref().map(|(entry, _)| entry), &request, true),
-            Decision::Forward { .. } => self.fetch(None, &request, true),
-            Decision::Bypass(_) => self.fetch(None, &request, false),
-            Decision::GatewayTimeout => nowhere(504),
-        }
+        let clock = ManualClock::at(self.now);
+        let script = Script {
+            clock: clock.clone(),
+            delay_millis: self.response_delay_millis,
+            answers: Rc::new(RefCell::new(std::mem::take(&mut self.answers))),
+            seen: Rc::default(),
+        };
+        let background = Deferred::default();
+        let store = self.store(&clock);
+        let gateway = Gateway {
+            store: store.clone(),
+            origin: script.clone(),
+            clock: clock.clone(),
+            random: Always(self.unit),
+            background: background.clone(),
+            isolate: self.isolate.clone(),
+            site: Rc::new(self.site()),
+        };
+        let answer = block_on(gateway.answer(&request, None));
+        let got = Got::of(answer);
+        block_on(background.run());
+        self.answers = script.answers.take();
+        self.origin_saw.append(&mut script.seen.take());
+        self.now = clock.now();
+        self.kept = store.names().into_iter().filter_map(|name| Some((store.raw(&name)?, name))).collect();
+        got
     }
 
+    fn store(&self, clock: &ManualClock) -> MemoryStore<ManualClock> {
+        let store = MemoryStore::new(clock.clone());
+        for (value, name) in &self.kept {
+            store.plant(name, value);
+        }
+        store
+    }
+
+    fn site(&self) -> Site {
+        Site::new(tenant("shop").space("response"), "shop", "https://shop.example", self.policy.clone()).unwrap()
+    }
+
+    /// What KV has for `target`.
     pub(super) fn record(&self, target: &Target) -> Record {
-        self.records.get(&key::material(&[], target, &self.policy)).cloned().unwrap_or_default()
+        let key = self.site().key(target);
+        let found = self.kept.iter().find(|(_, name)| name == key.as_str());
+        found.map(|(value, _)| Record::decode(value).unwrap()).unwrap_or_default()
     }
+}
 
-    fn keep(&mut self, target: &Target, record: &Record) {
-        // Through the envelope, as a store would.
-        let record = Record::decode(&record.encode()).unwrap();
-        self.records.insert(key::material(&[], target, &self.policy), record);
-    }
-
-    fn serve(&self, entry: &Entry, request: &RequestHead, from: From) -> Got {
-        let reply = reply::from_entry(entry, request, &Freshness::of(entry, &self.policy, self.now));
-        Got { status: reply.status, body: reply.content.as_bytes().to_vec(), headers: reply.headers, from }
-    }
-
-    fn ask(&mut self, request: &RequestHead, conditions: Conditions<'_>) -> (RequestHead, Answer, Timestamp) {
-        let forwarded = forward::to_origin(request, conditions);
-        self.origin_saw.push(forwarded.clone());
-        let requested_at = self.now;
-        self.now = self.now.plus_millis(self.response_delay_millis);
-        let answer = self.answers.pop_front().expect("the origin was asked once more than the test expects");
-        (forwarded, answer, requested_at)
-    }
-
-    fn refresh(&mut self, entry: &Rc<Entry>, request: &RequestHead) {
-        let plain = forward::refresh_of(request);
-        if entry.has_validator() {
-            self.revalidate(entry, &plain);
-        } else {
-            self.fetch(Some(entry), &plain, true);
-        }
-    }
-
-    fn revalidate(&mut self, entry: &Rc<Entry>, request: &RequestHead) -> Got {
-        let (forwarded, answer, requested_at) = self.ask(request, Conditions::Validate(entry));
-        let Answer::Response { status: 304, headers, .. } = &answer else {
-            let got = self.take(&forwarded, request, answer, requested_at, Some(entry), true);
-            return self.with_clients_conditions(request, got);
+impl Got {
+    fn of(answer: kv_patterns::patterns::response_cache::gateway::Answer<FakeStream>) -> Self {
+        let status = answer.headers.joined("cache-status").unwrap_or_default();
+        let from = match answer.word {
+            _ if status.is_empty() => From::Nowhere,
+            CacheWord::Hit if status.contains("fwd-status=304") => From::Validated,
+            CacheWord::Hit => From::Cache,
+            CacheWord::Stale => From::StaleCache,
+            CacheWord::Miss | CacheWord::Bypass => From::Origin,
         };
-        let head = ResponseHead { status: 304, headers: Headers::from_pairs(headers.iter().map(|(n, v)| (n, v))).unwrap() };
-        let exchange = Exchange { request: &forwarded, response: &head, requested_at, received_at: self.now };
-        let record = self.record(&request.target);
-        match freshen(entry, exchange, &self.policy) {
-            Freshened::Stored(fresh) => {
-                self.keep(&request.target, &record.with(fresh.clone(), usize::MAX));
-                self.serve(&fresh, request, From::Validated)
-            }
-            Freshened::ThisRequestOnly(fresh) => self.serve(&fresh, request, From::Validated),
-            Freshened::Withdrawn(fresh) => {
-                self.keep(&request.target, &record.without(entry));
-                self.serve(&fresh, request, From::Validated)
-            }
-            Freshened::Mismatch => {
-                let (forwarded, answer, requested_at) = self.ask(request, Conditions::None);
-                let got = self.take(&forwarded, request, answer, requested_at, Some(entry), true);
-                self.with_clients_conditions(request, got)
-            }
-        }
-    }
-
-    /// The origin never saw the client's conditions and range, so they are answered from what it made us store.
-    fn with_clients_conditions(&self, request: &RequestHead, got: Got) -> Got {
-        let record = self.record(&request.target);
-        match record.entries().first().filter(|_| got.from == From::Origin && self.refused.is_none()) {
-            Some(entry) => self.serve(entry, request, From::Origin),
-            None => got,
-        }
-    }
-
-    fn fetch(&mut self, fallback: Option<&Rc<Entry>>, request: &RequestHead, store: bool) -> Got {
-        let (forwarded, answer, requested_at) = self.ask(request, Conditions::Clients);
-        self.take(&forwarded, request, answer, requested_at, fallback, store)
-    }
-
-    fn take(
-        &mut self,
-        forwarded: &RequestHead,
-        request: &RequestHead,
-        answer: Answer,
-        requested_at: Timestamp,
-        fallback: Option<&Rc<Entry>>,
-        store: bool,
-    ) -> Got {
-        let failure = match &answer {
-            Answer::Unreachable => OriginFailure::Unreachable,
-            Answer::Response { status, .. } => OriginFailure::Status(*status),
+        let body = match answer.payload {
+            Payload::Nothing => Vec::new(),
+            Payload::Held(bytes, range) => bytes[range].to_vec(),
+            Payload::Stream(stream) => stream.read().unwrap_or_else(|got| got),
         };
-        if let Some(entry) = fallback
-            && on_origin_error(request, entry, failure, &self.policy, self.now) == OnError::ServeStored
-        {
-            return self.serve(entry, request, From::StaleCache);
-        }
-        let Answer::Response { status, headers, body } = answer else { return nowhere(502) };
-        let head = ResponseHead { status, headers: Headers::from_pairs(headers).unwrap() };
-        let exchange = Exchange { request: forwarded, response: &head, requested_at, received_at: self.now };
-        for target in invalidation::targets(forwarded, &head) {
-            self.records.remove(&key::material(&[], &target, &self.policy));
-        }
-        if request.is_head() {
-            self.update_from_head(fallback, exchange);
-        } else if store {
-            self.store(exchange, &body);
-        }
-        let mut headers = head.headers.clone();
-        forward::strip_response(&mut headers);
-        let body = if request.is_head() { Vec::new() } else { body };
-        Got { status, headers, body, from: From::Origin }
+        let mut headers = answer.headers;
+        headers.retain(|name| name != "cache-status" && name != "x-cache");
+        Self { status: answer.status, headers, body, from }
+    }
+}
+
+/// A random source that says the same for ever.
+#[derive(Clone, Copy)]
+pub(super) struct Always(pub(super) f64);
+
+impl Random for Always {
+    fn fill(&self, bytes: &mut [u8]) {
+        bytes.fill(0);
     }
 
-    fn update_from_head(&mut self, entry: Option<&Rc<Entry>>, exchange: Exchange<'_>) {
-        let Some(entry) = entry else { return };
-        let target = &exchange.request.target;
-        match update_from_head(entry, exchange, &self.policy) {
-            HeadUpdate::Freshened(fresh) => self.keep(target, &self.record(target).with(fresh, usize::MAX)),
-            HeadUpdate::Outdated => self.keep(target, &self.record(target).without(entry)),
-            HeadUpdate::Unrelated => {}
-        }
+    fn unit(&self) -> f64 {
+        self.0
     }
+}
 
-    fn store(&mut self, exchange: Exchange<'_>, body: &[u8]) {
-        let target = &exchange.request.target;
-        let entry = decide_store(exchange, &self.policy).and_then(|draft| draft.finish(Rc::from(body)));
-        match entry {
-            Ok(entry) => {
-                self.refused = None;
-                self.keep(target, &self.record(target).with(Rc::new(entry), usize::MAX));
+/// An origin that answers what it is told, in turn.
+#[derive(Clone)]
+pub(super) struct Script {
+    pub(super) clock: ManualClock,
+    pub(super) delay_millis: u64,
+    pub(super) answers: Rc<RefCell<VecDeque<Answer>>>,
+    pub(super) seen: Rc<RefCell<Vec<RequestHead>>>,
+}
+
+impl Origin for Script {
+    type Upload = ();
+    type Body = FakeBody;
+
+    async fn send(&self, request: &RequestHead, _: Option<()>, _: u64) -> Result<(ResponseHead, FakeBody), Unreached> {
+        self.seen.borrow_mut().push(request.clone());
+        self.clock.advance_millis(self.delay_millis);
+        let answer = self.answers.borrow_mut().pop_front();
+        match answer.expect("the origin was asked once more than the test expects") {
+            Answer::Unreachable => Err(Unreached::Failed),
+            Answer::Response { status, headers, body } => {
+                let body = if request.is_head() { Vec::new() } else { body };
+                Ok((ResponseHead { status, headers: Headers::from_pairs(headers).unwrap() }, FakeBody { bytes: body, cut: false }))
             }
-            Err(refusal) => self.refused = Some(refusal),
+            Answer::Cut { headers, body } => {
+                Ok((ResponseHead { status: 200, headers: Headers::from_pairs(headers).unwrap() }, FakeBody { bytes: body, cut: true }))
+            }
         }
     }
 }
 
-fn nowhere(status: u16) -> Got {
-    Got { status, headers: Headers::new(), body: Vec::new(), from: From::Nowhere }
+/// A body that is there at once, and may end before its end.
+pub(super) struct FakeBody {
+    bytes: Vec<u8>,
+    cut: bool,
+}
+
+type Done = Box<dyn FnOnce(Option<Vec<u8>>)>;
+
+/// What a client reads.
+pub(super) struct FakeStream {
+    bytes: Vec<u8>,
+    cut: bool,
+    done: Option<(usize, Done)>,
+}
+
+impl FakeStream {
+    /// Everything, or what came before it broke.
+    pub(super) fn read(self) -> Result<Vec<u8>, Vec<u8>> {
+        if let Some((limit, done)) = self.done {
+            done(Some(self.bytes.clone()).filter(|bytes| !self.cut && bytes.len() <= limit));
+        }
+        if self.cut { Err(self.bytes) } else { Ok(self.bytes) }
+    }
+}
+
+impl OriginBody for FakeBody {
+    type Stream = FakeStream;
+
+    async fn gather(self, limit: usize) -> Result<Gathered<FakeStream>, CutOff> {
+        match self {
+            Self { cut: true, .. } => Err(CutOff),
+            Self { bytes, .. } if bytes.len() > limit => Ok(Gathered::TooLarge(FakeStream { bytes, cut: false, done: None })),
+            Self { bytes, .. } => Ok(Gathered::Whole(bytes)),
+        }
+    }
+
+    fn pass(self) -> FakeStream {
+        FakeStream { bytes: self.bytes, cut: self.cut, done: None }
+    }
+
+    fn copy(self, limit: usize, _: Option<u64>, done: impl FnOnce(Option<Vec<u8>>) + 'static) -> FakeStream {
+        FakeStream { bytes: self.bytes, cut: self.cut, done: Some((limit, Box::new(done))) }
+    }
 }
 
 /// The origin answers the first request with `headers`; the second comes three seconds later. Was it asked again?
