@@ -196,13 +196,16 @@ where
         let now = self.clock.now();
         let unit = self.random.unit();
         let decide = |record: &Record, now| decide_request(request, record, &self.site.policy, now, unit);
+        if !request.is_get() && !request.is_head() {
+            return decide(&Record::default(), now);
+        }
         let slot = self.isolate.slot(key.as_str());
         if let Some(slot) = slot.as_ref().filter(|slot| now < slot.kept_until) {
             let slot = self.unpurged(request, slot.clone()).await;
             return self.spare_failing_origin(request, &slot, decide(&slot.record, now));
         }
         let without = decide(&Record::default(), now);
-        if matches!(without, Decision::Forward { .. } | Decision::Bypass(_)) {
+        if matches!(without, Decision::Bypass(_)) {
             return without;
         }
         let slot = self.read(key, slot).await;
@@ -392,7 +395,10 @@ where
             collapsed: visit.collapsed,
             ..CacheStatus::default()
         };
-        Some(from_entry(visit.request, entry, &life, status))
+        let mut reply = from_entry(visit.request, entry, &life, status);
+        // Fresh or not: the client gets an older one than it asked for.
+        reply.word = CacheWord::Stale;
+        Some(reply)
     }
 
     /// Takes an answer that is more than "still right". `hidden`: the origin never saw the client's conditions and range.
