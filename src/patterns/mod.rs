@@ -1,4 +1,10 @@
 //! The product: one file per pattern, pure decisions over a [`Store`](crate::kv::Store), a clock and randomness.
 
+pub mod document;
+pub mod hierarchy;
+pub mod preference;
+pub mod profile;
+pub mod replica;
 pub mod response_cache;
 pub mod session;
+pub mod setting;

@@ -9,4 +9,5 @@ mod glue;
 pub mod http;
 pub mod kv;
 pub mod origin;
+pub mod promise;
 pub mod random;

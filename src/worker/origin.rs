@@ -9,9 +9,9 @@ use std::rc::Rc;
 use js_sys::Uint8Array;
 use wasm_bindgen::prelude::Closure;
 use wasm_bindgen::{JsCast, JsValue};
-use wasm_bindgen_futures::JsFuture;
 
 use super::glue;
+use super::promise::Settled;
 use crate::patterns::response_cache::headers::{Headers, HeadersError};
 use crate::patterns::response_cache::origin::{CutOff, Gathered, Origin, OriginBody, Unreached};
 use crate::patterns::response_cache::{RequestHead, ResponseHead};
@@ -64,7 +64,7 @@ impl Origin for Network {
         let timeout_millis = timeout_seconds as f64 * 1000.0;
         let url = request.target.to_string();
         let fetched = glue::origin_fetch(&url, &request.method, &lines, upload.as_ref(), timeout_millis);
-        let response = JsFuture::from(fetched).await.map_err(|_| Unreached::Failed)?;
+        let response = Settled::of(&fetched).await.map_err(|_| Unreached::Failed)?;
         if response.is_undefined() {
             return Err(Unreached::TimedOut);
         }
@@ -86,7 +86,7 @@ impl OriginBody for NetworkBody {
 
     async fn gather(self, limit: usize) -> Result<Gathered<Self::Stream>, CutOff> {
         let gathered = glue::gather_body(&self.response, number(limit as u64), self.idle_millis);
-        let gathered = JsFuture::from(gathered).await.map_err(|_| CutOff)?;
+        let gathered = Settled::of(&gathered).await.map_err(|_| CutOff)?;
         Ok(match gathered.dyn_into::<Uint8Array>() {
             Ok(bytes) => Gathered::Whole(bytes.to_vec()),
             Err(stream) => Gathered::TooLarge(Some(stream.unchecked_into())),

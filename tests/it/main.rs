@@ -7,10 +7,24 @@
     reason = "a test that panics has failed, which is what it is for"
 )]
 
+mod document;
+mod faulty;
+mod guarantees;
+mod hierarchy;
 mod keys;
 mod kv_contract;
+mod patch;
+mod preference;
+mod profile;
+mod register_sim;
+mod replica;
 mod resilience;
 mod response_cache;
+#[path = "../scenarios/mod.rs"]
+mod scenarios;
 mod session;
+mod session_sim;
+mod setting;
+mod sim;
 mod support;
 mod tidy;
