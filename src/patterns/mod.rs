@@ -8,5 +8,6 @@ pub mod hierarchy;
 pub mod preference;
 pub mod profile;
 pub mod replica;
+pub mod response_cache;
 pub mod session;
 pub mod setting;

@@ -1,5 +1,6 @@
 //! Requests in and replies out, with one crossing for each.
 
+use std::ops::Range;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
@@ -85,6 +86,8 @@ pub enum Body {
     Bytes(Vec<u8>),
     /// Bytes that others hold too.
     Shared(Rc<Vec<u8>>),
+    /// A range of bytes that others hold too.
+    Part(Rc<[u8]>, Range<usize>),
     /// Bytes that arrive while they are sent.
     Stream(web_sys::ReadableStream),
 }
@@ -99,6 +102,7 @@ pub fn response(status: u16, fields: &str, body: &Body) -> Result<web_sys::Respo
         Body::Empty => glue::response(status, fields, None),
         Body::Bytes(bytes) => glue::response(status, fields, Some(bytes)),
         Body::Shared(bytes) => glue::response(status, fields, Some(bytes)),
+        Body::Part(bytes, range) => glue::response(status, fields, Some(bytes.get(range.clone()).unwrap_or_default())),
         Body::Stream(stream) => glue::stream_response(status, fields, stream),
     }
 }

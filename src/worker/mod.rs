@@ -9,5 +9,6 @@ pub mod flight;
 mod glue;
 pub mod http;
 pub mod kv;
+pub mod origin;
 pub mod promise;
 pub mod random;

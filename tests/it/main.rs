@@ -24,6 +24,7 @@ mod profile;
 mod register_sim;
 mod replica;
 mod resilience;
+mod response_cache;
 #[path = "../scenarios/mod.rs"]
 mod scenarios;
 mod session;
