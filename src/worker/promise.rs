@@ -32,9 +32,8 @@ thread_local! {
 fn settled(id: u32, fulfilled: bool, value: JsValue) {
     let outcome = if fulfilled { Ok(value) } else { Err(value) };
     // Nobody waits any more when the future was dropped.
-    let before = AWAITS.with_borrow_mut(|awaits| {
-        awaits.get_mut(&id).map(|waiting| std::mem::replace(waiting, Await::Over(outcome)))
-    });
+    let before = AWAITS
+        .with_borrow_mut(|awaits| awaits.get_mut(&id).map(|waiting| std::mem::replace(waiting, Await::Over(outcome))));
     if let Some(Await::Waiting(waker)) = before {
         waker.wake();
     }
