@@ -104,7 +104,7 @@ struct Unusable {
 }
 
 impl Unusable {
-    fn new(code: ErrorCode, details: impl ToString) -> Self {
+    fn new(code: ErrorCode, details: &impl ToString) -> Self {
         Self { code, details: details.to_string() }
     }
 
@@ -200,7 +200,7 @@ async fn asked(request: &Request) -> Result<Result<EvaluationContext, Unusable>,
         Ok(bytes) => bytes,
         Err(problem) if problem.status() == 413 => {
             let details = format!("the request is larger than {BODY_BYTES_MAX} bytes");
-            return Ok(Err(Unusable::new(ErrorCode::InvalidContext, details)));
+            return Ok(Err(Unusable::new(ErrorCode::InvalidContext, &details)));
         }
         Err(problem) => return Err(problem),
     };
@@ -211,14 +211,14 @@ fn context_in(bytes: &[u8]) -> Result<EvaluationContext, Unusable> {
     if bytes.is_empty() {
         return Ok(EvaluationContext::default());
     }
-    let body = json::parse(bytes, BODY_DEPTH_MAX).map_err(|error| Unusable::new(ErrorCode::ParseError, error))?;
+    let body = json::parse(bytes, BODY_DEPTH_MAX).map_err(|error| Unusable::new(ErrorCode::ParseError, &error))?;
     let Value::Object(mut members) = body else {
-        return Err(Unusable::new(ErrorCode::ParseError, "the body is not an object"));
+        return Err(Unusable::new(ErrorCode::ParseError, &"the body is not an object"));
     };
     match members.remove("context") {
         None | Some(Value::Null) => Ok(EvaluationContext::default()),
         Some(context) => {
-            EvaluationContext::new(context).map_err(|error| Unusable::new(ErrorCode::InvalidContext, error))
+            EvaluationContext::new(context).map_err(|error| Unusable::new(ErrorCode::InvalidContext, &error))
         }
     }
 }

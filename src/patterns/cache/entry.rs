@@ -228,7 +228,7 @@ mod tests {
         refused(b"", Corrupt::Foreign);
         refused(b"cache.1", Corrupt::Foreign);
         refused(b"cache.1\n", Corrupt::Damaged);
-        refused(&GOLDEN[..GOLDEN.len() - 4].strip_suffix(b"\n").unwrap(), Corrupt::Damaged);
+        refused(GOLDEN[..GOLDEN.len() - 4].strip_suffix(b"\n").unwrap(), Corrupt::Damaged);
     }
 
     #[test]

@@ -149,11 +149,11 @@ impl<S: Store> Flags<S> {
     /// [`Error::Store`]: KV failed.
     pub async fn newest(&self, now: Timestamp) -> Result<Option<Rc<Snapshot>>, Error> {
         let head: Option<Head> = codec::decode_found(self.store.get(&self.head(), Read::FRESHEST).await?)?;
-        let heard = match head {
+        let snapshot = match head {
             Some(head) => Some(self.open(head).await?),
             None => None,
         };
-        Ok(self.memory.learn(self.tenant.id(), heard, now))
+        Ok(self.memory.learn(self.tenant.id(), snapshot, now))
     }
 
     /// Writes `base` after `edit`, if the result is right in every place.

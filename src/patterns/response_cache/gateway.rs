@@ -159,9 +159,9 @@ where
             detail: None,
         };
         let mut reply = match decision {
-            Decision::Serve(entry, life) => self.serve(&visit, &entry, &life),
+            Decision::Serve(entry, life) => Self::serve(&visit, &entry, &life),
             Decision::ServeAndRefresh(entry, life) => {
-                let reply = self.serve(&visit, &entry, &life);
+                let reply = Self::serve(&visit, &entry, &life);
                 self.refresh(&entry, request, &key);
                 reply
             }
@@ -277,7 +277,7 @@ where
         !self.isolate.slot(key.as_str()).is_some_and(|slot| slot.unstorable)
     }
 
-    fn serve(&self, visit: &Visit<'_>, entry: &Entry, life: &Freshness) -> Reply<O> {
+    fn serve(visit: &Visit<'_>, entry: &Entry, life: &Freshness) -> Reply<O> {
         let status = CacheStatus { collapsed: visit.collapsed, ..CacheStatus::default() };
         from_entry(visit.request, entry, life, status)
     }
