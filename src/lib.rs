@@ -3,8 +3,8 @@
 //! The modules, in reading order: [`clock`], [`random`] and [`background`] are what the platform gives as arguments;
 //! [`json`] is strict JSON and [`patch`] changes it; [`stamp`] orders the writes of many places, and [`recent`] is what
 //! an isolate remembers; [`kv`] is Workers KV as a contract; [`patterns`] is the product; [`sim`] is a hostile KV to
-//! test it in. `worker` adapts the platform and `routes` is the HTTP service;
-//! both exist on wasm32 only.
+//! test it on. `worker` adapts the platform and `routes` is the HTTP service; both exist on wasm32 only. The feature
+//! `service`, on by default, exports the service's entry points; a Worker of your own that uses the patterns turns it off.
 
 pub mod background;
 pub mod clock;
@@ -21,19 +21,19 @@ pub mod stamp;
 #[cfg(target_arch = "wasm32")]
 pub mod worker;
 
-/// Answers every HTTP request.
-#[cfg(target_arch = "wasm32")]
-#[::worker::event(fetch)]
-async fn fetch(
-    request: ::worker::Request,
+/// Answers every HTTP request: with a `Response` where nothing had to be waited for, otherwise with a promise of one.
+#[cfg(all(target_arch = "wasm32", feature = "service"))]
+#[wasm_bindgen::prelude::wasm_bindgen]
+pub fn fetch(
+    request: web_sys::Request,
     env: ::worker::Env,
-    context: ::worker::Context,
-) -> ::worker::Result<web_sys::Response> {
-    routes::handle(request, env, context).await
+    context: ::worker::worker_sys::Context,
+) -> wasm_bindgen::JsValue {
+    worker::http::at_once(routes::handle(request.into(), env, ::worker::Context::new(context)))
 }
 
 /// Makes a panic say what it was before it ends the instance.
-#[cfg(target_arch = "wasm32")]
+#[cfg(all(target_arch = "wasm32", feature = "service"))]
 #[::worker::event(start)]
 fn start() {
     console_error_panic_hook::set_once();

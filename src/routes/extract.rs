@@ -75,6 +75,11 @@ impl Query {
         Ok(Self(pairs))
     }
 
+    /// Every parameter, in the order in which they were sent.
+    pub fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
     /// The first value of `name`.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
@@ -157,7 +162,7 @@ pub async fn json(request: &worker::Request, limit: usize) -> Result<Value, Prob
 ///
 /// # Errors
 ///
-/// As [`json`]; and 400 when it is JSON but not an object.
+/// As [`json()`]; and 400 when it is JSON but not an object.
 pub async fn object(request: &worker::Request, limit: usize) -> Result<Fields, Problem> {
     Fields::of(json(request, limit).await?)
 }

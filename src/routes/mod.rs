@@ -1,21 +1,29 @@
 //! HTTP: every route on one screen, and what happens to each request before and after its handler.
 //!
-//! The platform's `Router` is built anew for every request, so only the routes that can match are put into it: those of
-//! the first path segment's group, and of the request's method. No rule of a pattern is here.
+//! The platform's `Router` is built anew for every request, so only the routes that can match are put into it: it decides
+//! between them and takes the path's parameters. No rule of a pattern is here.
 
 pub mod conditional;
+mod document;
 pub mod extract;
+mod hierarchy;
 mod meta;
 pub mod page;
+pub mod patch;
+mod preference;
 pub mod problem;
+mod profile;
+mod replica;
 pub mod reply;
 mod session;
+mod setting;
 
 use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 
+use wasm_bindgen::JsValue;
 use worker::{Env, Request, RouteContext, Router};
 
 use crate::clock::{Clock, Timestamp};
@@ -36,7 +44,11 @@ fn group(path: &str) -> &'static [&'static [Route]] {
     match (segments.next().unwrap_or_default(), segments.next().unwrap_or_default()) {
         ("health" | "openapi.json", _) => &[meta::ROUTES],
         ("v1", "sessions") => &[session::ROUTES],
-        ("v1", "users") => &[session::USER_ROUTES],
+        ("v1", "users") => &[session::USER_ROUTES, preference::ROUTES, profile::ROUTES],
+        ("v1", "collections") => &[document::ROUTES],
+        ("v1", "replicated") => &[replica::ROUTES],
+        ("v1", "settings") => &[setting::ROUTES],
+        ("v1", "keys") => &[hierarchy::ROUTES],
         _ => &[],
     }
 }
@@ -154,7 +166,7 @@ impl App {
 /// # Errors
 ///
 /// The platform refused to make a response, which no reply made here gives it a reason to.
-pub async fn handle(request: Request, env: Env, context: worker::Context) -> worker::Result<web_sys::Response> {
+pub async fn handle(request: Request, env: Env, context: worker::Context) -> Result<web_sys::Response, JsValue> {
     let config = config::current(&env);
     let head = Rc::new(Head::of(request.inner()));
     let app = App {
@@ -170,7 +182,7 @@ pub async fn handle(request: Request, env: Env, context: worker::Context) -> wor
     };
     let outcome = answer(request, app.clone()).await;
     let reply = outcome.unwrap_or_else(Problem::into_reply);
-    Ok(finish(reply, &app)?)
+    finish(reply, &app)
 }
 
 /// Preflight, authentication, routing, handler.
@@ -183,21 +195,26 @@ async fn answer(request: Request, mut app: App) -> Outcome {
     if app.config.tokens.is_none() && path != "/health" {
         return Err(Problem::not_configured("set the secret `API_TOKENS`, see README.md"));
     }
-    app.caller = head.authorization.strip_prefix("Bearer ").and_then(|token| app.config.caller(token.trim()));
+    app.caller = bearer(&head.authorization).and_then(|token| app.config.caller(token));
     if app.caller.is_none() && !open && !preflight {
         return Err(Problem::unauthorized());
     }
     let method = if head.method == "HEAD" { "GET" } else { head.method.as_str() };
     let mut router = Router::with_data(app.clone());
-    for route in groups.iter().copied().flatten().filter(|route| route.method == method) {
+    let candidates = groups.iter().copied().flatten();
+    for route in candidates.filter(|route| route.method == method && matches(route.path, path)) {
         router = register(router, route, &head.method);
     }
-    router.run(request, app.env.clone()).await.map_err(|error| {
-        worker::console_error!("the router failed: {error}");
-        Problem::unavailable(1)
-    })?;
+    // Its result says nothing: see `run`.
+    let _ = router.run(request, app.env.clone()).await;
     let handled = app.reply.take();
     handled.unwrap_or_else(|| no_route(groups, path, preflight))
+}
+
+/// The token of an `Authorization` header; the scheme's case does not matter (RFC 9110 §11.1).
+fn bearer(authorization: &str) -> Option<&str> {
+    let (scheme, token) = authorization.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("Bearer").then(|| token.trim())
 }
 
 fn register<'a>(router: Router<'a, App>, route: &'static Route, method: &str) -> Router<'a, App> {
@@ -220,7 +237,8 @@ async fn run(route: &'static Route, request: Request, context: Context) -> worke
         Err(problem) => Err(problem),
     };
     slot.replace(Some(outcome));
-    worker::Response::empty()
+    // The reply is in the slot. A `worker::Response` would cost JavaScript headers that nobody reads.
+    Err(worker::Error::Infallible)
 }
 
 fn allowed(access: Access, caller: Option<&Caller>) -> Result<(), Problem> {
@@ -277,7 +295,7 @@ const ALLOWED: &str = "Authorization, Content-Type, If-Match, If-None-Match, Ide
                        X-Request-Id";
 
 /// What every reply carries: request id, cost, CORS.
-fn finish(mut reply: Reply, app: &App) -> Result<web_sys::Response, wasm_bindgen::JsValue> {
+fn finish(mut reply: Reply, app: &App) -> Result<web_sys::Response, JsValue> {
     let head = &app.head;
     reply = reply
         .header("X-Request-Id", request_id(&head.request_id, &app.random))

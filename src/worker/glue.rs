@@ -1,11 +1,21 @@
 //! The functions of `glue.js`, typed. Nothing else in the project talks to JavaScript about requests, replies or KV.
 
 use js_sys::Promise;
-use wasm_bindgen::prelude::wasm_bindgen;
+use wasm_bindgen::prelude::{Closure, wasm_bindgen};
 use wasm_bindgen::{JsCast, JsValue};
+
+/// What JavaScript calls when a promise has ended: which await, whether it was fulfilled, with what.
+pub(super) type Settled = Closure<dyn FnMut(u32, bool, JsValue)>;
 
 #[wasm_bindgen(module = "/src/worker/glue.js")]
 extern "C" {
+    pub(super) fn settle(promise: &Promise, id: u32, settled: &Settled);
+    #[wasm_bindgen(js_name = startTimer)]
+    pub(super) fn start_timer(millis: u32, id: u32, settled: &Settled) -> i32;
+    #[wasm_bindgen(js_name = stopTimer)]
+    pub(super) fn stop_timer(timer: i32);
+    #[wasm_bindgen(js_name = requestCf)]
+    pub(super) fn request_cf(request: &web_sys::Request, name: &str) -> String;
     #[wasm_bindgen(js_name = requestHead)]
     pub(super) fn request_head(request: &web_sys::Request) -> String;
     #[wasm_bindgen(js_name = requestBody)]

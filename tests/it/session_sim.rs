@@ -74,25 +74,24 @@ fn without_faults_a_new_session_is_valid_everywhere_at_once() {
     }
 }
 
-/// What [`Profile::DOCUMENTED`] keeps from a reader that asks for 30 seconds.
-const STALE_MILLIS: u64 = 90_000;
-
 #[test]
 fn regression_a_refresh_in_a_location_that_has_not_heard_revives_a_session_for_a_while() {
     // Found by the simulator: what such a refresh writes is taken back, but other locations may read it meanwhile and
     // keep it. So the bound of a revocation that races a refresh is twice the stale time; the head of the pattern
     // stated it once. Checked here: it happens, and stays within the doubled bound.
-    let run = SessionScenario.run(Code::Ours, Profile::DOCUMENTED, REVIVING_SEED);
-    let lag = figure(&run, "revoke, refreshed after", Statistic::Max).max(figure(
-        &run,
-        "rotate, refreshed after",
-        Statistic::Max,
-    ));
-    assert!(lag > STALE_MILLIS, "{lag}");
-    assert!(run.violations.is_empty(), "{:?}", run.violations.first());
+    let stale = Profile::DOCUMENTED.stale_millis_max(Some(30));
+    let revived = (0..100).filter(|seed| {
+        let faults = Faults::none().with(Fault::StepsBack, 50).with(Fault::WriteFailsBefore, 30);
+        let run = run_plan(Code::Ours, &plan(Setup { faults, ..Setup::swarm(*seed, Profile::DOCUMENTED) }));
+        assert!(run.violations.is_empty(), "seed {seed}: {:?}", run.violations.first());
+        figure(&run, "after any revocation", Statistic::Max) > stale
+    });
+    let revived: Vec<u64> = revived.collect();
+    assert_eq!(revived, REVIVING_SEEDS);
 }
 
-const REVIVING_SEED: u64 = 78;
+/// Seeds, of the first hundred, with which it happens.
+const REVIVING_SEEDS: [u64; 2] = [27, 78];
 
 #[test]
 fn limit_a_write_that_lands_after_the_revocation_brings_a_session_back() {

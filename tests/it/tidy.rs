@@ -13,11 +13,17 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("patch", &[]),
     ("recent", &[]),
     ("stamp", &["clock", "random"]),
+    ("patch", &[]),
+    ("recent", &[]),
+    ("stamp", &["clock", "random"]),
     ("kv", &["clock", "random"]),
     ("sim", &["kv", "clock", "random", "background"]),
-    ("patterns", &["kv", "clock", "random", "background", "json", "patch", "recent", "stamp"]),
-    ("worker", &["patterns", "kv", "clock", "random", "background", "json"]),
-    ("routes", &["worker", "patterns", "kv", "clock", "random", "background", "json"]),
+    (
+        "patterns",
+        &["kv", "clock", "random", "background", "json", "patch", "recent", "stamp", "patch", "recent", "stamp"],
+    ),
+    ("worker", &["patterns", "kv", "clock", "random", "background", "json", "patch", "recent", "stamp"]),
+    ("routes", &["worker", "patterns", "kv", "clock", "random", "background", "json", "patch", "recent", "stamp"]),
 ];
 
 fn root() -> PathBuf {
