@@ -1,8 +1,8 @@
 //! Workers KV turned into what applications need: sessions, caches, flags, counters, limits, locks and more.
 //!
 //! The modules, in reading order: [`clock`], [`random`] and [`background`] are what the platform gives as arguments;
-//! [`json`] is strict JSON; [`kv`] is Workers KV as a contract; [`patterns`] is the product; `routes` and `worker` are
-//! the HTTP service and exist only on wasm32.
+//! [`json`] is strict JSON; [`kv`] is Workers KV as a contract; [`patterns`] is the product. `worker` adapts the
+//! platform and `routes` is the HTTP service; both exist on wasm32 only.
 
 pub mod background;
 pub mod clock;
@@ -10,3 +10,25 @@ pub mod json;
 pub mod kv;
 pub mod patterns;
 pub mod random;
+#[cfg(target_arch = "wasm32")]
+pub mod routes;
+#[cfg(target_arch = "wasm32")]
+pub mod worker;
+
+/// Answers every HTTP request.
+#[cfg(target_arch = "wasm32")]
+#[::worker::event(fetch)]
+async fn fetch(
+    request: ::worker::Request,
+    env: ::worker::Env,
+    context: ::worker::Context,
+) -> ::worker::Result<web_sys::Response> {
+    routes::handle(request, env, context).await
+}
+
+/// Makes a panic say what it was before it ends the instance.
+#[cfg(target_arch = "wasm32")]
+#[::worker::event(start)]
+fn start() {
+    console_error_panic_hook::set_once();
+}

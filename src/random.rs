@@ -4,7 +4,7 @@
 
 use std::cell::Cell;
 
-use data_encoding::BASE64URL_NOPAD;
+use base64ct::{Base64UrlUnpadded, Encoding};
 
 /// Where randomness comes from.
 pub trait Random {
@@ -35,7 +35,7 @@ pub trait Random {
 pub fn unique_name(random: &impl Random) -> String {
     let mut bytes = [0; 12];
     random.fill(&mut bytes);
-    BASE64URL_NOPAD.encode(&bytes)
+    Base64UrlUnpadded::encode_string(&bytes)
 }
 
 /// A generator that gives the same numbers for the same seed (`SplitMix64`: Steele, Lea, Flood, OOPSLA 2014).

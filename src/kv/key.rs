@@ -13,7 +13,7 @@
 
 use std::fmt;
 
-use data_encoding::BASE64URL_NOPAD;
+use base64ct::{Base64UrlUnpadded, Encoding};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
@@ -196,7 +196,7 @@ fn fold(text: &mut String) {
 }
 
 fn hash(bytes: &[u8]) -> String {
-    BASE64URL_NOPAD.encode(&Sha256::digest(bytes))
+    Base64UrlUnpadded::encode_string(&Sha256::digest(bytes))
 }
 
 fn encode(segment: &str) -> String {

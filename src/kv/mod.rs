@@ -29,6 +29,7 @@ mod list;
 mod memory;
 mod metered;
 mod resilient;
+mod seal;
 
 pub use error::{Corrupt, Error};
 pub use key::{Key, KeySpace, KeyTooLong, Prefix, Tenant, TenantInvalid, escape, unescape};
@@ -36,6 +37,7 @@ pub use list::{Page, PageKey, PageRequest};
 pub use memory::MemoryStore;
 pub use metered::{Meter, Metered};
 pub use resilient::{Breaker, Policy, Resilient};
+pub use seal::CursorSeal;
 
 use limits::{TTL_SECONDS_MAX, TTL_SECONDS_MIN};
 

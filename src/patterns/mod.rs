@@ -3,3 +3,4 @@
 pub mod counter;
 pub mod lock;
 pub mod rate_limit;
+pub mod session;

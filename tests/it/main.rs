@@ -10,4 +10,6 @@
 mod keys;
 mod kv_contract;
 mod resilience;
+mod session;
 mod support;
+mod tidy;

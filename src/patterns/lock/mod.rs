@@ -13,7 +13,7 @@ pub mod exact;
 pub mod fence;
 pub mod kv_demo;
 
-use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
+use base64ct::{Base64UrlUnpadded, Encoding};
 use sha2::{Digest, Sha256};
 
 use crate::random::Random;
@@ -31,10 +31,10 @@ pub const OWNER_BYTES_MAX: usize = 256;
 pub fn new_lock_id(random: &impl Random) -> String {
     let mut bytes = [0; 32];
     random.fill(&mut bytes);
-    BASE64URL_NOPAD.encode(&bytes)
+    Base64UrlUnpadded::encode_string(&bytes)
 }
 
-/// What is stored of a lock id, or of an idempotency key: its SHA-256, in hex.
+/// What is stored of a lock id, or of an idempotency key: its SHA-256, in base64url.
 pub fn hash(secret: &str) -> String {
-    HEXLOWER.encode(&Sha256::digest(secret.as_bytes()))
+    Base64UrlUnpadded::encode_string(&Sha256::digest(secret.as_bytes()))
 }

@@ -3,8 +3,6 @@
 //! [`DRAFT`] is the version that replies carry; another arm of [`Draft`] is all that a new one needs. Both are lists of
 //! strings with parameters (RFC 9651). Source: draft-ietf-httpapi-ratelimit-headers-11, 2026-05-23.
 
-use data_encoding::HEXUPPER;
-
 use super::{Decision, Policy};
 
 /// A version of the draft.
@@ -71,7 +69,7 @@ fn string(name: &str) -> String {
             b' '..=b'~' if byte != b'%' => text.push(char::from(byte)),
             _ => {
                 text.push('%');
-                text.push_str(&HEXUPPER.encode(&[byte]));
+                text.push_str(&base16ct::upper::encode_string(&[byte]));
             }
         }
     }

@@ -1,0 +1,21 @@
+// What every handler gets: the bindings, and what the middleware found out about the request.
+
+import type { MeteredKv, Operations } from "./kv.ts";
+
+export interface Env {
+  SESSIONS: KVNamespace;
+  API_TOKENS: string;
+  CORS_ORIGINS: string;
+}
+
+export interface Variables {
+  requestId: string;
+  operations: Operations;
+  sessions: MeteredKv;
+  tenant: string;
+}
+
+export interface App {
+  Bindings: Env;
+  Variables: Variables;
+}

@@ -1,0 +1,58 @@
+// `typescript`: the job of this project's Worker as a good engineer would write it with Hono and zod: the same checks,
+// the same KV calls, the same replies, its own key space. One file per pattern, mounted below.
+
+import { Hono } from "hono";
+import { bodyLimit } from "hono/body-limit";
+import { cors } from "hono/cors";
+import { requestId } from "hono/request-id";
+import { authenticate } from "./auth.ts";
+import type { App } from "./context.ts";
+import { MeteredKv, Operations } from "./kv.ts";
+import { onError, Problem } from "./problem.ts";
+import { sessions } from "./session.ts";
+
+const BODY_BYTES_MAX = 64 * 1024;
+const VERSION = "0.1.0";
+
+const app = new Hono<App>();
+
+app.use(requestId());
+
+app.use(async (c, next) => {
+  const operations = new Operations();
+  c.set("operations", operations);
+  await next();
+  c.header("Server-Timing", operations.toString());
+});
+
+const allowListedOrigins = cors({
+  origin: (origin, c) => (c.env.CORS_ORIGINS.split(",").includes(origin) ? origin : null),
+  exposeHeaders: ["X-Request-Id", "Server-Timing"],
+});
+
+// Only browsers send `Origin`; for everybody else Hono's middleware would build headers that nobody reads.
+app.use((c, next) => (c.req.header("origin") === undefined ? next() : allowListedOrigins(c, next)));
+
+app.use(
+  bodyLimit({
+    maxSize: BODY_BYTES_MAX,
+    onError: () => {
+      throw new Problem(413, "content-too-large", "Content too large");
+    },
+  }),
+);
+
+app.get("/health", (c) => c.json({ status: "ok", version: VERSION }));
+
+app.use("/v1/sessions/*", authenticate("sessions"), async (c, next) => {
+  c.set("sessions", new MeteredKv(c.env.SESSIONS, c.var.operations));
+  await next();
+});
+app.route("/v1/sessions", sessions);
+
+app.notFound(() => {
+  throw new Problem(404, "not-found", "Not found");
+});
+app.onError(onError);
+
+export default app;

@@ -1,0 +1,33 @@
+// A KV namespace that counts what the request spends, for `Server-Timing`.
+
+export class Operations {
+  reads = 0;
+  writes = 0;
+  deletes = 0;
+  lists = 0;
+
+  toString(): string {
+    return `kv;desc="r=${this.reads} w=${this.writes} d=${this.deletes} l=${this.lists}"`;
+  }
+}
+
+export class MeteredKv {
+  readonly #namespace: KVNamespace;
+  readonly #operations: Operations;
+
+  constructor(namespace: KVNamespace, operations: Operations) {
+    this.#namespace = namespace;
+    this.#operations = operations;
+  }
+
+  /** One bulk read; KV bills each key. */
+  getMany(keys: string[], cacheTtlSeconds: number): Promise<Map<string, string | null>> {
+    this.#operations.reads += keys.length;
+    return this.#namespace.get(keys, { type: "text", cacheTtl: cacheTtlSeconds });
+  }
+
+  put(key: string, value: string, ttlSeconds: number, metadata: unknown): Promise<void> {
+    this.#operations.writes += 1;
+    return this.#namespace.put(key, value, { expirationTtl: ttlSeconds, metadata });
+  }
+}

@@ -1,0 +1,69 @@
+// The Worker's bundle in `build/`: made when something it is made of has changed, and weighed.
+import { createHash } from "node:crypto";
+import { existsSync, readFileSync, readdirSync, statSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { gzipSync } from "node:zlib";
+import { Problem, root, run, step } from "./lib.mjs";
+import { buildPrograms, checkPrograms, packages, rust, workerBuild } from "./tools.mjs";
+
+const SOURCES = ["Cargo.toml", "Cargo.lock", "rust-toolchain.toml", "build.rs", ".cargo", "src", "openapi", "package-lock.json", "scripts/bundle.mjs"];
+const OUTPUTS = ["build/index.js", "build/index_bg.wasm"];
+const MARK = join(root, "build", ".sources");
+
+/** What is uploaded, compressed. Cloudflare's own limit is 3 MB on the free plan; this one keeps cold starts short. */
+const BUDGET_BYTES = 400_000;
+
+function* files(path) {
+  if (!existsSync(join(root, path))) return;
+  if (!statSync(join(root, path)).isDirectory()) return yield path;
+  for (const name of readdirSync(join(root, path)).sort()) yield* files(join(path, name));
+}
+
+/** Contents, not times: a fresh clone or a switched branch changes times and nothing else. */
+function fingerprint() {
+  const hash = createHash("sha256");
+  for (const path of SOURCES.flatMap((source) => [...files(source)])) {
+    const content = readFileSync(join(root, path));
+    hash.update(`${path}\0${content.length}\0`).update(content);
+  }
+  return hash.digest("hex");
+}
+
+const present = () => OUTPUTS.every((path) => existsSync(join(root, path)));
+
+/** Builds the release bundle, unless the one in place was made from the same sources. */
+export async function build() {
+  await step("Worker, release build", async () => {
+    // Taken before the build: what is edited during it belongs to the next.
+    const sources = fingerprint();
+    if (present() && existsSync(MARK) && readFileSync(MARK, "utf8") === sources) return "unchanged";
+    const { program, env } = workerBuild();
+    await run(program, ["--release"], { env });
+    if (!present()) throw new Problem(`The build ended without ${OUTPUTS.join(" and ")}.`);
+    writeFileSync(MARK, sources);
+  });
+}
+
+/** Everything from an empty checkout to a bundle. */
+export async function prepare() {
+  checkPrograms();
+  await rust();
+  await packages();
+  await buildPrograms();
+  await build();
+}
+
+/** Prints what the bundle weighs; a Problem beyond the budget. */
+export function weigh() {
+  const row = (name, raw, gzip) => console.log(`  ${name.padEnd(22)}${String(raw).padStart(10)}${String(gzip).padStart(10)}`);
+  row("bytes", "raw", "gzip");
+  let total = 0;
+  for (const path of OUTPUTS) {
+    const content = readFileSync(join(root, path));
+    const gzip = gzipSync(content).length;
+    total += gzip;
+    row(path, content.length, gzip);
+  }
+  console.log(`  ${total} bytes compressed, of at most ${BUDGET_BYTES}`);
+  if (total > BUDGET_BYTES) throw new Problem(`The bundle is ${total - BUDGET_BYTES} bytes over its budget.`);
+}

@@ -1,0 +1,315 @@
+//! HTTP: every route on one screen, and what happens to each request before and after its handler.
+//!
+//! The platform's `Router` is built anew for every request, so only the routes that can match are put into it: those of
+//! the first path segment's group, and of the request's method. No rule of a pattern is here.
+
+pub mod conditional;
+pub mod extract;
+mod meta;
+pub mod page;
+pub mod problem;
+pub mod reply;
+mod session;
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+
+use worker::{Env, Request, RouteContext, Router};
+
+use crate::clock::{Clock, Timestamp};
+use crate::kv::{Breaker, Meter, Metered, Policy, Resilient};
+use crate::random::Random;
+use crate::worker::background::WaitUntil;
+use crate::worker::clock::WorkerClock;
+use crate::worker::config::{self, Caller, Config};
+use crate::worker::http::{self, Head};
+use crate::worker::kv::WorkersKv;
+use crate::worker::random::WorkerRandom;
+use problem::Problem;
+use reply::Reply;
+
+/// The routes below a path's first segment (its second below `/v1`). One line per group, in the order of the contract.
+fn group(path: &str) -> &'static [&'static [Route]] {
+    let mut segments = path.split('/').skip(1);
+    match (segments.next().unwrap_or_default(), segments.next().unwrap_or_default()) {
+        ("health" | "openapi.json", _) => &[meta::ROUTES],
+        ("v1", "sessions") => &[session::ROUTES],
+        ("v1", "users") => &[session::USER_ROUTES],
+        _ => &[],
+    }
+}
+
+/// What a handler gives back.
+pub type Outcome = Result<Reply, Problem>;
+/// What a handler gets beside the request: path parameters, and the [`App`] as `data`.
+pub type Context = RouteContext<App>;
+type Handler = fn(Request, Context) -> Pin<Box<dyn Future<Output = Outcome>>>;
+
+/// One line of the contract.
+#[derive(Debug)]
+pub struct Route {
+    method: &'static str,
+    path: &'static str,
+    access: Access,
+    handler: Handler,
+}
+
+/// Who may use a route.
+#[derive(Clone, Copy, Debug)]
+enum Access {
+    /// Anybody.
+    Open,
+    /// Who may read one of these resources.
+    Read(&'static [&'static str]),
+    /// Who may change one of these resources.
+    Write(&'static [&'static str]),
+}
+
+/// One [`Route`]: `route!(POST "/v1/sessions", Write(&["sessions"]), create)`.
+macro_rules! route {
+    ($method:ident $path:literal, $access:expr, $handler:path) => {
+        $crate::routes::Route {
+            method: stringify!($method),
+            path: $path,
+            access: $access,
+            handler: |request, context| Box::pin($handler(request, context)),
+        }
+    };
+}
+use route;
+
+/// Everything a handler may touch.
+#[derive(Clone, Debug)]
+pub struct App {
+    /// The settings of the deployment.
+    pub config: Rc<Config>,
+    /// The request's head.
+    pub head: Rc<Head>,
+    /// Who calls; nobody on open routes.
+    pub caller: Option<Caller>,
+    /// Counts this request's KV operations.
+    pub meter: Meter,
+    /// Work that goes on after the reply.
+    pub background: WaitUntil,
+    /// The platform's clock.
+    pub clock: WorkerClock,
+    /// The platform's randomness.
+    pub random: WorkerRandom,
+    env: Env,
+    /// Where the handler leaves its reply: the router can only carry the platform's own, which costs more crossings.
+    reply: Rc<RefCell<Option<Outcome>>>,
+}
+
+/// A namespace with everything around it: deadline, retries, breaker, meter.
+pub type AppStore = Resilient<Metered<WorkersKv>, WorkerClock, WorkerRandom>;
+
+thread_local! {
+    /// What this isolate remembers of each namespace's failures.
+    static BREAKERS: RefCell<Vec<(&'static str, Breaker)>> = const { RefCell::new(Vec::new()) };
+}
+
+fn breaker(binding: &'static str) -> Breaker {
+    BREAKERS.with_borrow_mut(|breakers| {
+        if let Some((_, breaker)) = breakers.iter().find(|(name, _)| *name == binding) {
+            return breaker.clone();
+        }
+        let breaker = Breaker::default();
+        breakers.push((binding, breaker.clone()));
+        breaker
+    })
+}
+
+impl App {
+    /// The namespace bound as `binding`.
+    ///
+    /// # Errors
+    ///
+    /// 503: the deployment has no such binding.
+    pub fn store(&self, binding: &'static str) -> Result<AppStore, Problem> {
+        let namespace = WorkersKv::bound(&self.env, binding)
+            .ok_or_else(|| Problem::not_configured(&format!("bind a KV namespace as `{binding}`")))?;
+        let metered = Metered::new(namespace, self.meter.clone());
+        Ok(Resilient::new(metered, self.clock, self.random, Policy::default(), breaker(binding)))
+    }
+
+    /// Who calls.
+    ///
+    /// # Errors
+    ///
+    /// 401 on an open route, where nobody had to say.
+    pub fn caller(&self) -> Result<&Caller, Problem> {
+        self.caller.as_ref().ok_or_else(Problem::unauthorized)
+    }
+
+    /// The present moment.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+}
+
+/// Answers a request.
+///
+/// # Errors
+///
+/// The platform refused to make a response, which no reply made here gives it a reason to.
+pub async fn handle(request: Request, env: Env, context: worker::Context) -> worker::Result<web_sys::Response> {
+    let config = config::current(&env);
+    let head = Rc::new(Head::of(request.inner()));
+    let app = App {
+        config,
+        head: Rc::clone(&head),
+        caller: None,
+        meter: Meter::default(),
+        background: WaitUntil::new(context),
+        clock: WorkerClock,
+        random: WorkerRandom,
+        env,
+        reply: Rc::default(),
+    };
+    let outcome = answer(request, app.clone()).await;
+    let reply = outcome.unwrap_or_else(Problem::into_reply);
+    Ok(finish(reply, &app)?)
+}
+
+/// Preflight, authentication, routing, handler.
+async fn answer(request: Request, mut app: App) -> Outcome {
+    let head = Rc::clone(&app.head);
+    let path = head.path();
+    let groups = group(path);
+    let open = groups.iter().copied().flatten().any(|route| matches!(route.access, Access::Open));
+    let preflight = head.method == "OPTIONS";
+    if app.config.tokens.is_none() && path != "/health" {
+        return Err(Problem::not_configured("set the secret `API_TOKENS`, see README.md"));
+    }
+    app.caller = head.authorization.strip_prefix("Bearer ").and_then(|token| app.config.caller(token.trim()));
+    if app.caller.is_none() && !open && !preflight {
+        return Err(Problem::unauthorized());
+    }
+    let method = if head.method == "HEAD" { "GET" } else { head.method.as_str() };
+    let mut router = Router::with_data(app.clone());
+    for route in groups.iter().copied().flatten().filter(|route| route.method == method) {
+        router = register(router, route, &head.method);
+    }
+    router.run(request, app.env.clone()).await.map_err(|error| {
+        worker::console_error!("the router failed: {error}");
+        Problem::unavailable(1)
+    })?;
+    let handled = app.reply.take();
+    handled.unwrap_or_else(|| no_route(groups, path, preflight))
+}
+
+fn register<'a>(router: Router<'a, App>, route: &'static Route, method: &str) -> Router<'a, App> {
+    let run = move |request, context| run(route, request, context);
+    match method {
+        "GET" => router.get_async(route.path, run),
+        "HEAD" => router.head_async(route.path, run),
+        "POST" => router.post_async(route.path, run),
+        "PUT" => router.put_async(route.path, run),
+        "PATCH" => router.patch_async(route.path, run),
+        "DELETE" => router.delete_async(route.path, run),
+        _ => router,
+    }
+}
+
+async fn run(route: &'static Route, request: Request, context: Context) -> worker::Result<worker::Response> {
+    let slot = Rc::clone(&context.data.reply);
+    let outcome = match allowed(route.access, context.data.caller.as_ref()) {
+        Ok(()) => (route.handler)(request, context).await,
+        Err(problem) => Err(problem),
+    };
+    slot.replace(Some(outcome));
+    worker::Response::empty()
+}
+
+fn allowed(access: Access, caller: Option<&Caller>) -> Result<(), Problem> {
+    let (resources, write) = match access {
+        Access::Open => return Ok(()),
+        Access::Read(resources) => (resources, false),
+        Access::Write(resources) => (resources, true),
+    };
+    let caller = caller.ok_or_else(Problem::unauthorized)?;
+    if resources.iter().any(|resource| caller.may(resource, write)) {
+        return Ok(());
+    }
+    Err(Problem::forbidden(resources.first().copied().unwrap_or_default(), write))
+}
+
+/// The answer where no route took the request: `OPTIONS`, 405 or 404.
+fn no_route(groups: &[&[Route]], path: &str, preflight: bool) -> Outcome {
+    let mut methods: Vec<&str> = Vec::new();
+    for route in groups.iter().copied().flatten().filter(|route| matches(route.path, path)) {
+        methods.push(route.method);
+        if route.method == "GET" {
+            methods.push("HEAD");
+        }
+    }
+    if methods.is_empty() {
+        return Err(Problem::not_found("There is no such path."));
+    }
+    methods.push("OPTIONS");
+    let allow = methods.join(", ");
+    if preflight { Ok(Reply::empty(204).header("Allow", allow)) } else { Err(Problem::method_not_allowed(&allow)) }
+}
+
+/// Whether the router's `pattern` takes `path`: `:name` is one segment, `*name` is the rest.
+fn matches(pattern: &str, path: &str) -> bool {
+    let (mut pattern, mut path) = (pattern.split('/'), path.split('/'));
+    loop {
+        match (pattern.next(), path.next()) {
+            (None, None) => return true,
+            (Some(name), Some(segment)) if name.starts_with('*') => {
+                return !segment.is_empty() || path.next().is_some();
+            }
+            (Some(name), Some(segment)) if name.starts_with(':') && !segment.is_empty() => {}
+            (Some(name), Some(segment)) if name == segment => {}
+            _ => return false,
+        }
+    }
+}
+
+/// Response headers a browser's script may read.
+const EXPOSED: &str = "ETag, Link, Location, Retry-After, RateLimit, RateLimit-Policy, X-Request-Id, Server-Timing, \
+                       Consistency, Age, Cache-Status, X-Cache, Document-Version, Migrated-From, Replica";
+/// Request headers a browser may send.
+const ALLOWED: &str = "Authorization, Content-Type, If-Match, If-None-Match, Idempotency-Key, Origin-Authorization, \
+                       X-Request-Id";
+
+/// What every reply carries: request id, cost, CORS.
+fn finish(mut reply: Reply, app: &App) -> Result<web_sys::Response, wasm_bindgen::JsValue> {
+    let head = &app.head;
+    reply = reply
+        .header("X-Request-Id", request_id(&head.request_id, &app.random))
+        .header("Server-Timing", format!("kv;desc=\"{}\"", app.meter));
+    if !app.config.cors_origins.is_empty() {
+        reply = reply.header("Vary", "Origin");
+        if app.config.cors_origins.contains(&head.origin) {
+            reply = reply
+                .header("Access-Control-Allow-Origin", &head.origin)
+                .header("Access-Control-Expose-Headers", EXPOSED);
+            if head.method == "OPTIONS" {
+                reply = reply
+                    .header("Access-Control-Allow-Methods", "GET, HEAD, POST, PUT, PATCH, DELETE")
+                    .header("Access-Control-Allow-Headers", ALLOWED)
+                    .header("Access-Control-Max-Age", "86400");
+            }
+        }
+    }
+    if head.method == "HEAD" {
+        reply.body = http::Body::Empty;
+    }
+    http::response(reply.status, &reply.fields, &reply.body)
+}
+
+/// The caller's request id, if it is 1 to 128 letters, digits, `-`, `_`, `.`; otherwise a new one.
+fn request_id(given: &str, random: &impl Random) -> String {
+    let well_formed = (1..=128).contains(&given.len())
+        && given.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
+    if well_formed {
+        return given.to_owned();
+    }
+    let mut bytes = [0; 16];
+    random.fill(&mut bytes);
+    base16ct::lower::encode_string(&bytes)
+}

@@ -1,0 +1,54 @@
+// The Worker under test: the built bundle, whose KV bindings fail as a request header says.
+//
+// `X-Test-Faults: SESSIONS.get=hang, SESSIONS.put=after` makes every get of that namespace hang and every put fail after
+// it took effect; `X-Test-Env: {"API_TOKENS":null}` changes variables. Both for that one request.
+import Bundle from "../../build/index.js";
+
+export * from "../../build/index.js";
+
+type Operation = "get" | "put" | "delete" | "list";
+type Fault = "down" | "throttled" | "spent" | "hang" | "after" | "twice";
+
+const MESSAGES: Record<Exclude<Fault, "hang">, string> = {
+  down: "KV GET failed: 503 Service Unavailable",
+  throttled: "KV PUT failed: 429 Too Many Requests",
+  spent: "KV put() limit exceeded for the day.",
+  after: "Network connection lost.",
+  twice: "KV GET failed: 500 Internal Server Error",
+};
+
+function failing(namespace: KVNamespace, faults: Map<Operation, Fault>): KVNamespace {
+  let failures = 0;
+  const wrap = (operation: Operation) => async (...args: unknown[]) => {
+    const call = () => (namespace[operation] as (...args: unknown[]) => Promise<unknown>)(...args);
+    const fault = faults.get(operation);
+    if (fault === undefined || (fault === "twice" && ++failures > 2)) return call();
+    if (fault === "hang") return new Promise(() => {});
+    if (fault === "after") await call();
+    throw Object.assign(new Error(MESSAGES[fault]), { retryable: fault === "after" });
+  };
+  return { get: wrap("get"), put: wrap("put"), delete: wrap("delete"), list: wrap("list") } as unknown as KVNamespace;
+}
+
+function withFaults(env: Cloudflare.Env, plan: string): Cloudflare.Env {
+  const faults = new Map<string, Map<Operation, Fault>>();
+  for (const item of plan.split(",")) {
+    const [, binding, operation, fault] = /^\s*(\w+)\.(\w+)=(\w+)\s*$/.exec(item)!;
+    const ofBinding = faults.get(binding!) ?? new Map<Operation, Fault>();
+    faults.set(binding!, ofBinding.set(operation as Operation, fault as Fault));
+  }
+  const wrapped = Object.fromEntries([...faults].map(([binding, plan]) => {
+    return [binding, failing(env[binding as "SESSIONS"], plan)];
+  }));
+  return { ...env, ...wrapped };
+}
+
+export default class Entry extends Bundle {
+  override fetch(request: Request): Promise<Response> {
+    const faults = request.headers.get("x-test-faults");
+    const variables = request.headers.get("x-test-env");
+    if (faults !== null) this.env = withFaults(this.env, faults);
+    if (variables !== null) this.env = { ...this.env, ...JSON.parse(variables) };
+    return super.fetch(request);
+  }
+}

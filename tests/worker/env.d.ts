@@ -1,0 +1,25 @@
+// What the compiler cannot find out: the bindings of wrangler.toml, and the shape of the built bundle.
+declare namespace Cloudflare {
+  interface Env {
+    SESSIONS: KVNamespace;
+    CACHE: KVNamespace;
+    CONFIG: KVNamespace;
+    COUNTERS: KVNamespace;
+    REPLICA_US: KVNamespace;
+    REPLICA_EU: KVNamespace;
+    REPLICA_ASIA: KVNamespace;
+    API_TOKENS: string;
+    CORS_ORIGINS: string;
+    SESSIONS_PER_USER_MAX: string;
+  }
+  interface GlobalProps {
+    mainModule: typeof import("./entry");
+  }
+}
+
+declare module "*/build/index.js" {
+  import { WorkerEntrypoint } from "cloudflare:workers";
+  export default class Bundle extends WorkerEntrypoint<Cloudflare.Env> {
+    override fetch(request: Request): Promise<Response>;
+  }
+}

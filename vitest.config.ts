@@ -1,0 +1,18 @@
+// The tests of the built bundle, inside workerd with real local KV. Build before (`npm test` does).
+import { cloudflareTest } from "@cloudflare/vitest-plugin";
+import { defineConfig } from "vitest/config";
+import { apiTokens } from "./tests/worker/tokens.ts";
+
+export default defineConfig({
+  plugins: [
+    cloudflareTest(async () => ({
+      // Not wrangler.toml's `main`: the bundle, with bindings that can be made to fail.
+      main: "./tests/worker/entry.ts",
+      // Nothing of a test may leave the machine.
+      remoteBindings: false,
+      wrangler: { configPath: "./wrangler.toml" },
+      miniflare: { bindings: { API_TOKENS: await apiTokens() } },
+    })),
+  ],
+  test: { include: ["tests/worker/**/*.test.ts"] },
+});
