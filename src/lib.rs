@@ -12,6 +12,7 @@ pub mod patterns;
 pub mod random;
 #[cfg(target_arch = "wasm32")]
 pub mod routes;
+pub mod sim;
 #[cfg(target_arch = "wasm32")]
 pub mod worker;
 

@@ -26,7 +26,7 @@ mod error;
 mod key;
 pub mod limits;
 mod list;
-mod memory;
+pub(crate) mod memory;
 mod metered;
 mod resilient;
 mod seal;

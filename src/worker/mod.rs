@@ -8,4 +8,5 @@ pub mod config;
 mod glue;
 pub mod http;
 pub mod kv;
+pub mod objects;
 pub mod random;

@@ -11,5 +11,6 @@ mod keys;
 mod kv_contract;
 mod resilience;
 mod session;
+mod sim;
 mod support;
 mod tidy;
