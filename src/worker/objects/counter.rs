@@ -1,5 +1,7 @@
 //! The object behind an exact counter: [`crate::patterns::counter::exact`] decides.
 
+#![allow(missing_docs, reason = "the class macro makes methods that carry no documentation")]
+
 use std::cell::Cell;
 
 use serde::{Deserialize, Serialize};

@@ -1,5 +1,7 @@
 //! The object behind an exact limit of one identifier: [`crate::patterns::rate_limit::exact`] decides.
 
+#![allow(missing_docs, reason = "the class macro makes methods that carry no documentation")]
+
 use std::cell::Cell;
 
 use worker::{DurableObject, Env, Request, Response, Result, State, durable_object};

@@ -3,6 +3,8 @@
 //! A caller who waits is a request that asks again every moment, on its own timer: a request cannot be woken by another
 //! one here, and one whose client went away stops asking and loses its place.
 
+#![allow(missing_docs, reason = "the class macro makes methods that carry no documentation")]
+
 use std::cell::{Cell, RefCell};
 
 use worker::{DurableObject, Env, Request, Response, Result, State, durable_object};
