@@ -116,13 +116,15 @@ pub(crate) struct Promise {
     pub(crate) promised: fn(&Profile) -> Option<u64>,
 }
 
-/// The picture of a scenario: for each profile, the share of samples still above each value.
+/// The picture of a scenario: for each profile, the share of samples, in milliseconds, still above each value.
 #[derive(Clone, Copy)]
 pub(crate) struct Picture {
     pub(crate) title: &'static str,
     pub(crate) figure: &'static str,
     pub(crate) x: &'static str,
     pub(crate) y: &'static str,
+    /// A line to draw: what is promised.
+    pub(crate) promised: fn(&Profile) -> Option<u64>,
 }
 
 /// One pattern under test.
@@ -152,7 +154,11 @@ pub(crate) fn run_seeds(scenario: &dyn Scenario, code: Code, profile: Profile, s
 
 /// The command that repeats one run.
 pub(crate) fn command(scenario: &dyn Scenario, profile: Profile, seed: u64) -> String {
-    format!("cargo run --release --example simulate -- --only {} --profile {} --seed {seed}", scenario.name(), profile.name)
+    format!(
+        "cargo run --release --example simulate -- --only {} --profile {} --seed {seed}",
+        scenario.name(),
+        profile.name
+    )
 }
 
 /// What to print about a run that failed: the violations, the seed, the command, the smallest plan.
