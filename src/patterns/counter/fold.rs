@@ -47,7 +47,7 @@ pub struct Report {
 #[derive(Debug, Default)]
 struct Found {
     fold: Option<(Key, Fold)>,
-    reset: Option<(Key, Timestamp)>,
+    resets: Vec<(Key, Timestamp)>,
     shards: Vec<FoundShard>,
 }
 
@@ -135,7 +135,7 @@ async fn find(store: &impl Store, tenant: &Tenant, name: &str) -> Result<Found, 
             let (Some(rest), Some(key)) = (prefix.rest(&listed.name), prefix.key(&listed.name)) else { continue };
             match Part::parse(rest, listed.metadata.as_deref())? {
                 Some(Part::Fold(fold)) => found.fold = Some((key, fold)),
-                Some(Part::Reset(record)) => found.reset = Some((key, record.at)),
+                Some(Part::Reset(at, _)) => found.resets.push((key, at)),
                 Some(Part::Shard { bucket, record, .. }) => {
                     let record = record.ok().map(|shard| (shard.since, shard.value));
                     found.shards.push(FoundShard { key, bucket, record });
@@ -164,7 +164,8 @@ fn plan(found: &Found, now: Timestamp) -> Result<Plan, Error> {
     let old_reset = old.map_or(Timestamp::default(), |fold| fold.reset);
     let through_old = old.map(|fold| fold.through);
     let through = through_old.map_or(last_finished(now), |through| through.max(last_finished(now)));
-    let reset = found.reset.as_ref().map(|(_, at)| *at).filter(|at| is_settled(*at) && *at > old_reset);
+    let settled = found.resets.iter().map(|(_, at)| *at).filter(|at| is_settled(*at));
+    let reset = settled.max().filter(|at| *at > old_reset);
     let epoch = reset.unwrap_or(old_reset);
     let is_foldable = |shard: &&FoundShard| shard.bucket <= through && through_old.is_none_or(|old| shard.bucket > old);
 
@@ -182,11 +183,11 @@ fn plan(found: &Found, now: Timestamp) -> Result<Plan, Error> {
     if let Some((fold_key, fold)) = found.fold.as_ref().filter(|(_, fold)| is_settled(fold.at)) {
         let gone = found.shards.iter().filter(|shard| shard.bucket <= fold.through);
         plan.delete.extend(gone.map(|shard| shard.key.clone()));
-        let is_empty = fold.value == 0 && plan.fold.is_none() && found.shards.is_empty();
-        let reset_key = found.reset.as_ref().filter(|(_, at)| *at <= fold.reset).map(|(key, _)| key);
-        if is_empty && found.reset.is_some() == reset_key.is_some() {
-            // Nothing is left to count and nothing to refuse: the counter is forgotten, the reset first.
-            plan.delete.extend(reset_key.cloned());
+        let old = found.resets.iter().filter(|(_, at)| *at <= fold.reset);
+        plan.delete.extend(old.map(|(key, _)| key.clone()));
+        let is_empty = found.shards.is_empty() && found.resets.is_empty();
+        if fold.value == 0 && plan.fold.is_none() && is_empty {
+            // Nothing is left to count and nothing to refuse: the counter is forgotten.
             plan.delete.push(fold_key.clone());
         }
     }

@@ -10,12 +10,12 @@ use thiserror::Error;
 use super::{BUCKET_SECONDS, GRACE_SECONDS, VALUE_MAX, bucket_of, id};
 use crate::clock::Timestamp;
 use crate::kv::limits::SAME_KEY_WRITE_MILLIS;
-use crate::kv::{Key, Tenant};
+use crate::kv::{Error, Key, Tenant};
 
 /// Counters one isolate keeps at once. One that is wholly written makes room for a new one.
-const COUNTERS_MAX: usize = 2000;
-/// Flushes remembered per counter, at least a second apart: four minutes, longer than a reset takes to be heard of.
-const MARKS_MAX: usize = 256;
+const COUNTERS_MAX: usize = 1000;
+/// Flushes remembered per counter, at least a second apart: twelve minutes, longer than a reset takes to be heard of.
+const MARKS_MAX: usize = 720;
 /// How long a scheduled flush may be overdue before it is taken for dead, in milliseconds.
 const FLUSH_LOST_MILLIS: u64 = 10_000;
 /// How often a writer looks for a reset, in milliseconds.
@@ -49,7 +49,8 @@ struct Held {
     /// When the first of the pending increments came.
     pending_since: Timestamp,
     current: Option<ShardHeld>,
-    /// Last hour's shard, while its last write is not known to have happened.
+    /// A finished shard whose last write is not known to have happened. It is written again with the same value, so
+    /// that an attempt which was given up and lands late changes nothing; until then no new shard is begun.
     previous: Option<ShardHeld>,
     /// Everything ever put into shards here.
     written_total: i128,
@@ -140,14 +141,10 @@ impl Gather {
     }
 
     /// Notes how a write ended.
-    pub(super) fn written(&self, id: &Key, write: &ShardWrite, was_stored: bool) {
+    pub(super) fn written(&self, id: &Key, write: &ShardWrite, outcome: &Result<(), Error>) {
         let mut all = self.0.borrow_mut();
-        let Some(held) = all.get_mut(id).filter(|_| was_stored) else { return };
-        if held.previous.as_ref().is_some_and(|previous| previous.shard == write.shard) {
-            held.previous = None;
-        }
-        if let Some(current) = held.current.as_mut().filter(|current| current.shard == write.shard) {
-            current.is_stored = current.value == write.value;
+        if let Some(held) = all.get_mut(id) {
+            held.written(write, outcome);
         }
     }
 
@@ -238,20 +235,52 @@ impl Held {
         self.end_hour(now);
         if let Some(previous) = &self.previous {
             if now.seconds() < (previous.bucket + 1) * BUCKET_SECONDS + GRACE_SECONDS {
-                return Next::Write(previous.write());
+                let write = previous.write();
+                return self.wait(now).map_or(Next::Write(write), Next::Wait);
             }
+            // The outage outlasted the grace: whether this value was stored stays unknown.
             self.previous = None;
         }
         if self.is_written() {
             return Next::Done;
         }
-        let free_at = self.flushed_at.map_or(now, |last| last.plus_millis(SAME_KEY_WRITE_MILLIS));
-        if now < free_at {
-            return Next::Wait(free_at.millis_since(now));
+        if let Some(millis) = self.wait(now) {
+            return Next::Wait(millis);
         }
         self.mark(now);
-        self.flushed_at = Some(now);
         self.pour(now, new_shard)
+    }
+
+    /// Whether the last write began less than a second ago, and for how long yet; if not, one begins now.
+    fn wait(&mut self, now: Timestamp) -> Option<u64> {
+        let free_at = self.flushed_at.map_or(now, |last| last.plus_millis(SAME_KEY_WRITE_MILLIS));
+        if now < free_at {
+            return Some(free_at.millis_since(now));
+        }
+        self.flushed_at = Some(now);
+        None
+    }
+
+    fn written(&mut self, write: &ShardWrite, outcome: &Result<(), Error>) {
+        if self.previous.as_ref().is_some_and(|previous| previous.shard == write.shard) {
+            if outcome.is_ok() {
+                self.previous = None;
+            }
+            return;
+        }
+        let Some(mut shard) = self.current.take_if(|current| current.shard == write.shard) else { return };
+        match outcome {
+            Ok(()) => shard.is_stored = shard.value == write.value,
+            // Surely not written: the next write holds this one's increments too.
+            Err(Error::Throttled) => shard.is_stored = false,
+            // Perhaps written, perhaps later: this shard is finished.
+            Err(_) => {
+                shard.is_stored = false;
+                self.previous = Some(shard);
+                return;
+            }
+        }
+        self.current = Some(shard);
     }
 
     /// Moves the pending increments into the shard, and the shard on its way.

@@ -7,19 +7,23 @@
 //! writer per key and no read-modify-write, so no update is lost, except:
 //!
 //! - what an isolate gathered since its last write when it dies: about a second's increments ([`LOSS_SECONDS`]);
-//! - after an outage of KV longer than ten minutes, what was under way when it began.
+//! - after an outage of KV longer than ten minutes past the hour, the write that was under way when it began.
+//!
+//! The store given should not retry by itself: a write that was given up may land after a newer one, and only who
+//! knows of the failure can make that harmless.
 //!
 //! A reading lags by the unwritten second and by what KV's lists lag ([`LAG_SECONDS`], as documented; "or more").
 //!
 //! A shard belongs to one hour and is never written after it (and ten minutes' grace), so a finished hour can be
 //! folded into one record by the scheduled handler ([`fold`]).
 //!
-//! A reset is a moment: shards begun before it do not count. It is a key that writers *do* read before it exists, in
-//! the background, once per half minute, which breaks this project's first rule: a writer elsewhere may therefore hear
-//! of a reset a minute late. It then moves what it counted since the reset into a new shard, so those increments
-//! come into sight late but are not lost, unless that isolate dies before it hears.
+//! A reset is a moment, with a key of its own: shards begun before it do not count. Writers look for resets by list,
+//! in the background, once per half minute, so one elsewhere may hear of it a minute or more late. It then moves what it
+//! counted since the reset into a new shard: those increments come into sight late but are not lost, unless that
+//! isolate dies before it hears. An increment and a reset within the difference of two locations' clocks may be taken
+//! in either order.
 //!
-//! Cost: increment 0 KV operations on the request path (in the background at most 1 write per second and 1 read per
+//! Cost: increment 0 KV operations on the request path (in the background at most 1 write per second and 1 list per
 //! half minute per active counter); read 1 list per 1000 shards; reset 1 write.
 //! Sources: PN-counters, Shapiro et al., "A comprehensive study of convergent and commutative replicated data types"
 //! (INRIA RR-7506, 2011), of which one signed total per writer is the form that suffices when a key has one writer;
@@ -44,7 +48,7 @@ use serde::{Deserialize, Serialize};
 use crate::background::Background;
 use crate::clock::{Clock, Timestamp};
 use crate::kv::codec::{self, Record};
-use crate::kv::{self, Key, KeySpace, KeyTooLong, PageRequest, Prefix, Read, Store, Tenant, Write, unescape};
+use crate::kv::{self, Key, KeySpace, KeyTooLong, PageRequest, Prefix, Store, Tenant, Write, unescape};
 use crate::random::{Random, unique_name};
 use gather::{Next, ShardWrite};
 use total::Tally;
@@ -151,7 +155,7 @@ impl<S: Store, C: Clock, R: Random> Counters<S, C, R> {
                 Next::Wait(millis) => self.clock.sleep(millis).await,
                 Next::Write(write) => {
                     let outcome = self.put_shard(name, &write).await;
-                    self.gather.written(&id, &write, outcome.is_ok());
+                    self.gather.written(&id, &write, &outcome);
                     outcome?;
                 }
             }
@@ -166,16 +170,17 @@ impl<S: Store, C: Clock, R: Random> Counters<S, C, R> {
         put(&self.store, &key, &shard).await
     }
 
-    /// Learns of a reset made elsewhere; a failed read is tried again with the next flush.
+    /// Learns of a reset made elsewhere; a failed list is tried again with the next flush.
     async fn hear_of_reset(&self, name: &str) {
         let id = id(&self.tenant, name);
         if !self.gather.wants_reset(&id, self.clock.now()) {
             return;
         }
-        let key = space(&self.tenant).key(&[name, RESET]);
-        let found = self.store.get(&key, Read::FRESHEST).await.and_then(codec::decode_found::<Reset>);
-        if let Ok(reset) = found {
-            self.gather.heard(&id, reset.map(|reset| reset.at), self.clock.now());
+        let Ok(prefix) = space(&self.tenant).below(&[name, RESET]) else { return };
+        // One page is enough: the scheduled handler removes old resets.
+        if let Ok(page) = self.store.list(&prefix, &PageRequest::default()).await {
+            let moments = page.keys.iter().filter_map(|key| prefix.rest(&key.name)?.parse().ok());
+            self.gather.heard(&id, moments.max().map(Timestamp::from_millis), self.clock.now());
         }
     }
 
@@ -214,8 +219,8 @@ impl<S: Store, C: Clock, R: Random> Counters<S, C, R> {
     pub async fn reset(&self, name: &str) -> Result<(), kv::Error> {
         // A millisecond ahead, because increments of this very millisecond came before.
         let at = self.clock.now().plus_millis(1);
-        let key = space(&self.tenant).key(&[name, RESET]);
-        let reset = Reset { at, name: long_name(&key, name) };
+        let key = space(&self.tenant).key(&[name, RESET, &at.millis().to_string()]);
+        let reset = Reset { name: long_name(&key, name) };
         put(&self.store, &key, &reset).await?;
         self.gather.reset(&self.tenant, name, at);
         Ok(())
@@ -237,7 +242,7 @@ impl<S: Store, C: Clock, R: Random> Counters<S, C, R> {
 const SHARDS: &str = "s";
 /// The segment of the record that finished hours were folded into.
 const FOLD: &str = "fold";
-/// The segment of the record that says when the counter was reset.
+/// The segment below which a key stands for each moment at which the counter was reset, in milliseconds.
 const RESET: &str = "reset";
 
 fn space(tenant: &Tenant) -> KeySpace {
@@ -303,11 +308,10 @@ impl Record for Fold {
     const VERSION: u32 = 1;
 }
 
-/// When the counter was set to zero.
+/// The counter was set to zero; the key says when.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Reset {
-    at: Timestamp,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     name: Option<String>,
 }

@@ -49,8 +49,13 @@ pub(super) struct Tally {
 /// What one key of a counter says.
 pub(super) enum Part {
     Fold(Fold),
-    Reset(Reset),
-    Shard { bucket: u64, shard: String, record: Result<Shard, Error> },
+    /// When the counter was reset, and its name if the key hides it.
+    Reset(Timestamp, Option<String>),
+    Shard {
+        bucket: u64,
+        shard: String,
+        record: Result<Shard, Error>,
+    },
 }
 
 impl Part {
@@ -59,7 +64,10 @@ impl Part {
         let mut segments = rest.split('/');
         let part = match (segments.next(), segments.next(), segments.next(), segments.next()) {
             (Some(FOLD), None, ..) => Self::Fold(record(metadata)?),
-            (Some(RESET), None, ..) => Self::Reset(record(metadata)?),
+            (Some(RESET), Some(at), None, _) => {
+                let Ok(at) = at.parse() else { return Ok(None) };
+                Self::Reset(Timestamp::from_millis(at), record::<Reset>(metadata)?.name)
+            }
             (Some(SHARDS), Some(bucket), Some(shard), None) => {
                 let Ok(bucket) = bucket.parse() else { return Ok(None) };
                 Self::Shard { bucket, shard: shard.to_owned(), record: record(metadata) }
@@ -72,7 +80,7 @@ impl Part {
     pub(super) fn name(&self) -> Option<&str> {
         match self {
             Self::Fold(fold) => fold.name.as_deref(),
-            Self::Reset(reset) => reset.name.as_deref(),
+            Self::Reset(_, name) => name.as_deref(),
             Self::Shard { record, .. } => record.as_ref().ok().and_then(|shard| shard.name.as_deref()),
         }
     }
@@ -109,13 +117,13 @@ impl Tally {
                     self.add(fold.value);
                 }
             }
-            Part::Reset(record) if record.at > self.reset => {
+            Part::Reset(at, _) if at > self.reset => {
                 // The fold record, if any, was of before.
-                self.reset = record.at;
+                self.reset = at;
                 self.sum = 0;
                 self.is_alive = false;
             }
-            Part::Reset(_) => {}
+            Part::Reset(..) => {}
             Part::Shard { bucket, shard, record } => {
                 let is_own = self.own.shards.iter().any(|own| own.shard == shard);
                 // What cannot count need not be readable, so a reset heals a counter with a damaged shard.
