@@ -7,8 +7,11 @@
     reason = "a test that panics has failed, which is what it is for"
 )]
 
+mod counter;
 mod keys;
 mod kv_contract;
+mod lock;
+mod rate_limit;
 mod resilience;
 mod session;
 mod sim;

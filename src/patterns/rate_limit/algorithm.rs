@@ -159,12 +159,12 @@ impl Slots {
         0
     }
 
-    /// What a token bucket would hold had it seen these slots, each at its end: never less than the truth at a slot's
-    /// resolution.
-    pub fn as_bucket(&self, policy: &Policy, now: Timestamp) -> Usage {
+    /// What a token bucket would hold had it seen these slots, each at its end: never less than the truth, and more by
+    /// what leaks in a slot at most.
+    pub fn as_bucket(&self, policy: &Policy) -> Usage {
         let (mut level, mut at) = (0, Timestamp::default());
         for (slot, units) in &self.0 {
-            let end = Timestamp::from_millis(slot_start(slot.saturating_add(1), policy.window_millis())).min(now);
+            let end = Timestamp::from_millis(slot_start(slot.saturating_add(1), policy.window_millis()));
             level = leaked(level, end.millis_since(at), policy)
                 .saturating_add(units.saturating_mul(policy.window_millis()));
             at = end;

@@ -181,7 +181,7 @@ impl Counts {
         slots.merge(&count.others);
         slots.expire(now, window_millis);
         let usage = match policy.algorithm {
-            Algorithm::TokenBucket => slots.as_bucket(policy, now),
+            Algorithm::TokenBucket => slots.as_bucket(policy),
             Algorithm::FixedWindow => slots.as_fixed(policy, now),
             Algorithm::SlidingWindow => Usage::SlidingWindow { slots },
         };
