@@ -36,11 +36,10 @@ fn main() -> ExitCode {
     } else {
         print!("{}", table::markdown(&rows));
     }
-    if has("--write") {
-        if let Err(error) = write(&json, &pictures, &table::markdown(&rows)) {
-            eprintln!("nothing or not everything was written: {error}");
-            return ExitCode::FAILURE;
-        }
+    let written = if has("--write") { write(&json, &pictures, &table::markdown(&rows)) } else { Ok(()) };
+    if let Err(error) = written {
+        eprintln!("nothing or not everything was written: {error}");
+        return ExitCode::FAILURE;
     }
     if rows.iter().all(|row| row.is_kept) {
         return ExitCode::SUCCESS;
@@ -55,11 +54,9 @@ fn write(json: &str, pictures: &[(&str, String)], table: &str) -> io::Result<()>
     for (name, svg) in pictures {
         fs::write(Path::new(FOLDER).join(format!("{name}.svg")), svg)?;
     }
-    for readme in ["README.md", "README.guarantees.md"] {
-        let Ok(text) = fs::read_to_string(readme) else { continue };
-        let Some((before, rest)) = text.split_once(BEGIN) else { continue };
-        let Some((_, after)) = rest.split_once(END) else { continue };
-        fs::write(readme, format!("{before}{BEGIN}\n\n{}\n{END}{after}", table))?;
-    }
-    Ok(())
+    let readme = fs::read_to_string("README.md")?;
+    let missing = || io::Error::other("README.md has no markers for the table");
+    let (before, rest) = readme.split_once(BEGIN).ok_or_else(missing)?;
+    let (_, after) = rest.split_once(END).ok_or_else(missing)?;
+    fs::write("README.md", format!("{before}{BEGIN}\n\n{table}\n{END}{after}"))
 }

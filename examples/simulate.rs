@@ -125,7 +125,7 @@ fn many_seeds(scenarios: &[Box<dyn Scenario>], options: &Options) -> Option<Stri
                 let run = scenario.run(options.code, *profile, seed);
                 bar.operations += run.operations;
                 if !run.violations.is_empty() {
-                    bar.finish();
+                    eprintln!();
                     // The next run begins with this seed again, until it passes.
                     place.save(seed);
                     return Some(report(scenario.as_ref(), options.code, *profile, seed, &run));
@@ -136,7 +136,7 @@ fn many_seeds(scenarios: &[Box<dyn Scenario>], options: &Options) -> Option<Stri
             place.save(seed + 1);
         }
     }
-    bar.finish();
+    eprintln!();
     place.forget();
     None
 }
@@ -205,9 +205,5 @@ impl Bar {
             "\r[{bar}] {done}/{} seeds, {} operations, {rate} per second, {left} s left   ",
             self.seeds, self.operations
         );
-    }
-
-    fn finish(&self) {
-        eprintln!();
     }
 }

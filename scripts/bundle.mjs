@@ -1,4 +1,4 @@
-// The Worker's bundle in `build/`: made when something it is made of has changed, and weighed.
+// The Worker's bundle in `build/`, and that of a test: made when something they are made of has changed, and weighed.
 import { createHash } from "node:crypto";
 import { existsSync, readFileSync, readdirSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -7,8 +7,16 @@ import { Problem, root, run, step } from "./lib.mjs";
 import { buildPrograms, checkPrograms, packages, rust, workerBuild } from "./tools.mjs";
 
 const SOURCES = ["Cargo.toml", "Cargo.lock", "rust-toolchain.toml", "build.rs", ".cargo", "src", "openapi", "package-lock.json", "scripts/bundle.mjs"];
-const OUTPUTS = ["build/index.js", "build/index_bg.wasm"];
-const MARK = join(root, "build", ".sources");
+
+const WORKER = { title: "Worker, release build", folder: "build", sources: SOURCES, args: ["--release"] };
+// Without optimisation: it is run a few times and never uploaded.
+const CONTRACT = {
+  title: "Worker that runs the store's contract",
+  folder: "tests/worker/contract/build",
+  sources: [...SOURCES, "tests/it/kv_contract", "tests/worker/contract/Cargo.toml", "tests/worker/contract/lib.rs"],
+  args: ["tests/worker/contract", "--dev", "--no-opt"],
+};
+const outputs = ({ folder }) => [`${folder}/index.js`, `${folder}/index_bg.wasm`];
 
 /** What is uploaded, compressed. Cloudflare's own limit is 3 MB on the free plan; this one keeps cold starts short. */
 const BUDGET_BYTES = 400_000;
@@ -20,29 +28,34 @@ function* files(path) {
 }
 
 /** Contents, not times: a fresh clone or a switched branch changes times and nothing else. */
-function fingerprint() {
+function fingerprint({ sources }) {
   const hash = createHash("sha256");
-  for (const path of SOURCES.flatMap((source) => [...files(source)])) {
+  for (const path of sources.flatMap((source) => [...files(source)])) {
     const content = readFileSync(join(root, path));
     hash.update(`${path}\0${content.length}\0`).update(content);
   }
   return hash.digest("hex");
 }
 
-const present = () => OUTPUTS.every((path) => existsSync(join(root, path)));
-
-/** Builds the release bundle, unless the one in place was made from the same sources. */
-export async function build() {
-  await step("Worker, release build", async () => {
+/** Builds a bundle, unless the one in place was made from the same sources. */
+async function bundle(worker) {
+  await step(worker.title, async () => {
+    const mark = join(root, worker.folder, ".sources");
+    const present = () => outputs(worker).every((path) => existsSync(join(root, path)));
     // Taken before the build: what is edited during it belongs to the next.
-    const sources = fingerprint();
-    if (present() && existsSync(MARK) && readFileSync(MARK, "utf8") === sources) return "unchanged";
+    const sources = fingerprint(worker);
+    if (present() && existsSync(mark) && readFileSync(mark, "utf8") === sources) return "unchanged";
     const { program, env } = workerBuild();
-    await run(program, ["--release"], { env });
-    if (!present()) throw new Problem(`The build ended without ${OUTPUTS.join(" and ")}.`);
-    writeFileSync(MARK, sources);
+    await run(program, worker.args, { env });
+    if (!present()) throw new Problem(`The build ended without ${outputs(worker).join(" and ")}.`);
+    writeFileSync(mark, sources);
   });
 }
+
+/** The Worker itself. */
+export const build = () => bundle(WORKER);
+/** The Worker of tests/worker/kv_contract.test.ts. */
+export const buildContract = () => bundle(CONTRACT);
 
 /** Everything from an empty checkout to a bundle. */
 export async function prepare() {
@@ -58,7 +71,7 @@ export function weigh() {
   const row = (name, raw, gzip) => console.log(`  ${name.padEnd(22)}${String(raw).padStart(10)}${String(gzip).padStart(10)}`);
   row("bytes", "raw", "gzip");
   let total = 0;
-  for (const path of OUTPUTS) {
+  for (const path of outputs(WORKER)) {
     const content = readFileSync(join(root, path));
     const gzip = gzipSync(content).length;
     total += gzip;

@@ -41,7 +41,7 @@ export function output(program, args, options = {}) {
 const groups = new Set();
 let stopping = false;
 
-/** Starts a program that shares our terminal. `ended` resolves to its exit code, or to what ended it. */
+/** Starts a program that shares our terminal. `ended` resolves to its exit code, or to what ended it; `end` asks it to. */
 export function start(program, args, { env = systemEnv, stdin = "ignore" } = {}) {
   const child = spawn(program, args, { cwd: root, env, stdio: [stdin, "inherit", "inherit"], detached: true });
   const { pid } = child;
@@ -56,7 +56,7 @@ export function start(program, args, { env = systemEnv, stdin = "ignore" } = {})
       if (!stopping) resolve(code ?? signal);
     });
   });
-  return { ended };
+  return { ended, end: () => signalGroup(pid, "SIGTERM") };
 }
 
 /** Runs a program to its end; a Problem when it fails. */

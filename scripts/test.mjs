@@ -1,6 +1,6 @@
 // npm test: everything from an empty checkout to a bundle, then every check, also after one has failed.
 // `npm test -- --only=vitest,clippy` runs some of them; a name also selects those that extend it (`clippy-wasm`).
-import { build, weigh } from "./bundle.mjs";
+import { build, buildContract, weigh } from "./bundle.mjs";
 import { Problem, main, packageEnv, run, seconds, systemEnv } from "./lib.mjs";
 import { buildPrograms, cargoDeny, checkPrograms, githubAnswers, packages, rust } from "./tools.mjs";
 
@@ -26,9 +26,15 @@ const CHECKS = {
   advisories: { title: "known vulnerabilities of the dependencies: cargo deny", check: advisories },
   types: node("packages", ["tsc", "--noEmit"]),
   "types-bench": node("packages", ["tsc", "--noEmit", "--project", "bench"]),
-  vitest: node("bundle", ["vitest", "run"]),
+  vitest: { needs: "bundle", title: "vitest run, over the release build", check: vitest },
+  tour: { needs: "bundle", title: "the README's tour with curl, against wrangler dev", check: () => run("node", ["scripts/tour.mjs"]) },
   deploy: node("bundle", ["wrangler", "deploy", "--dry-run"]),
 };
+
+async function vitest() {
+  await buildContract();
+  await run("vitest", ["run"], { env: packageEnv });
+}
 
 /** Returns why it was skipped, where it was. */
 async function deny(...lists) {

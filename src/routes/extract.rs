@@ -157,7 +157,7 @@ pub async fn json(request: &worker::Request, limit: usize) -> Result<Value, Prob
 ///
 /// # Errors
 ///
-/// As [`json`]; and 400 when it is JSON but not an object.
+/// As [`json()`]; and 400 when it is JSON but not an object.
 pub async fn object(request: &worker::Request, limit: usize) -> Result<Fields, Problem> {
     Fields::of(json(request, limit).await?)
 }

@@ -183,7 +183,7 @@ async fn answer(request: Request, mut app: App) -> Outcome {
     if app.config.tokens.is_none() && path != "/health" {
         return Err(Problem::not_configured("set the secret `API_TOKENS`, see README.md"));
     }
-    app.caller = head.authorization.strip_prefix("Bearer ").and_then(|token| app.config.caller(token.trim()));
+    app.caller = bearer(&head.authorization).and_then(|token| app.config.caller(token));
     if app.caller.is_none() && !open && !preflight {
         return Err(Problem::unauthorized());
     }
@@ -198,6 +198,12 @@ async fn answer(request: Request, mut app: App) -> Outcome {
     })?;
     let handled = app.reply.take();
     handled.unwrap_or_else(|| no_route(groups, path, preflight))
+}
+
+/// The token of an `Authorization` header; the scheme's case does not matter (RFC 9110 §11.1).
+fn bearer(authorization: &str) -> Option<&str> {
+    let (scheme, token) = authorization.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("Bearer").then(|| token.trim())
 }
 
 fn register<'a>(router: Router<'a, App>, route: &'static Route, method: &str) -> Router<'a, App> {

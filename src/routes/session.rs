@@ -74,7 +74,7 @@ async fn create(request: Request, context: Context) -> Outcome {
     fields.finish()?;
     let app = &context.data;
     let issued = sessions(&context)?.create(new, app.now(), &app.random).await?;
-    Ok(issued_reply(201, &issued, with_cookie, &context, None))
+    Ok(issued_reply(201, &issued, with_cookie, None))
 }
 
 async fn verify(request: Request, context: Context) -> Outcome {
@@ -92,8 +92,8 @@ async fn rotate(request: Request, context: Context) -> Outcome {
     let token = token(&request).await?;
     let app = &context.data;
     match sessions(&context)?.rotate(&token, app.now(), &app.random).await? {
-        Rotation::Rotated(issued) => Ok(issued_reply(200, &issued, with_cookie, &context, None)),
-        Rotation::OldStillValid(issued) => Ok(issued_reply(200, &issued, with_cookie, &context, Some(true))),
+        Rotation::Rotated(issued) => Ok(issued_reply(200, &issued, with_cookie, None)),
+        Rotation::OldStillValid(issued) => Ok(issued_reply(200, &issued, with_cookie, Some(true))),
         Rotation::Refused(refusal) => Err(session_invalid(refusal)),
     }
 }
@@ -173,20 +173,14 @@ fn session_invalid(refusal: Refusal) -> Problem {
         .header("Consistency", "eventual")
 }
 
-fn issued_reply(
-    status: u16,
-    issued: &Issued,
-    with_cookie: bool,
-    context: &Context,
-    previous_still_valid: Option<bool>,
-) -> Reply {
+fn issued_reply(status: u16, issued: &Issued, with_cookie: bool, previous_still_valid: Option<bool>) -> Reply {
     let token = issued.token.secret();
     let body = IssuedBody { token, session: &issued.session, previous_still_valid };
     let reply = Reply::json(status, &body).consistency(Consistency::Eventual).header("Cache-Control", "no-store");
     if !with_cookie {
         return reply;
     }
-    let seconds = issued.session.expires_at.millis_since(context.data.now()) / 1000;
+    let seconds = issued.session.expires_at.millis_since(issued.session.last_seen_at) / 1000;
     reply.header("Set-Cookie", format!("{COOKIE}={token}; Path=/; Max-Age={seconds}; Secure; HttpOnly; SameSite=Lax"))
 }
 

@@ -11,6 +11,7 @@ use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 
 use super::glue;
+use crate::kv::limits::LIST_LIMIT_MAX;
 use crate::kv::{Error, Key, Page, PageKey, PageRequest, Prefix, Read, Store, Write};
 
 /// A namespace bound to this Worker. Clones are the same namespace.
@@ -83,6 +84,10 @@ impl Store for WorkersKv {
     }
 
     async fn list(&self, prefix: &Prefix, request: &PageRequest) -> Result<Page, Error> {
+        // The runtime takes a limit of 0 for none at all.
+        if !(1..=LIST_LIMIT_MAX).contains(&request.limit) {
+            return Err(Error::Invalid(format!("a page has 1 to {LIST_LIMIT_MAX} keys")));
+        }
         let cursor = request.cursor.as_deref().unwrap_or_default();
         let page = settled(glue::kv_list(&self.namespace, prefix.as_str(), cursor, request.limit)).await?;
         let text = page.as_string().ok_or_else(|| unexpected("no page"))?;

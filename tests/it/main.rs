@@ -8,12 +8,16 @@
 )]
 
 mod counter;
+mod guarantees;
 mod keys;
 mod kv_contract;
 mod lock;
 mod rate_limit;
 mod resilience;
+#[path = "../scenarios/mod.rs"]
+mod scenarios;
 mod session;
+mod session_sim;
 mod sim;
 mod support;
 mod tidy;

@@ -278,6 +278,8 @@ fn an_unreadable_epoch_proves_nothing() {
     let key = world.memory.names().into_iter().find(|name| name.contains("/epoch/")).unwrap();
     world.memory.plant(&key, b"session-epoch.1\n{\"revoked_to\":null}");
     assert_eq!(world.verify(&issued), refused(Refusal::Unreadable(Corrupt::Damaged)));
+    let page = block_on(world.sessions.list("alice", &PageRequest::default(), START)).unwrap();
+    assert_eq!((page.sessions.len(), page.unreadable), (0, 1));
 }
 
 #[test]

@@ -163,8 +163,9 @@ pub(crate) fn command(scenario: &dyn Scenario, profile: Profile, seed: u64) -> S
 
 /// What to print about a run that failed: the violations, the seed, the command, the smallest plan.
 pub(crate) fn report(scenario: &dyn Scenario, code: Code, profile: Profile, seed: u64, run: &Run) -> String {
-    let violations: String = run.violations.iter().take(5).map(|violation| format!("  {violation}\n")).collect();
+    let violations: Vec<String> = run.violations.iter().take(5).map(ToString::to_string).collect();
+    let violations = violations.join("\n  ");
     let plan = scenario.shrink(code, profile, seed);
     let command = command(scenario, profile, seed);
-    format!("seed {seed} under {} fails:\n{violations}repeat: {command}\nsmallest plan: {plan}", profile.name)
+    format!("seed {seed} under {} fails:\n  {violations}\nrepeat: {command}\nsmallest plan: {plan}", profile.name)
 }

@@ -16,12 +16,12 @@ export interface Answer {
   text: string;
 }
 
-/** Calls `METHOD /path`. The body is parsed when the reply says it is JSON. */
+/** Calls `METHOD /path`. The body is parsed when the reply says it is JSON; `raw` is sent as it is, called JSON. */
 export async function call(route: string, { token = "dev-token", body, raw, headers = {} }: Call = {}): Promise<Answer> {
   const [method, path] = route.split(" ") as [string, string];
   const init = new Headers(headers);
   if (token !== null) init.set("authorization", `Bearer ${token}`);
-  if (body !== undefined && !init.has("content-type")) init.set("content-type", "application/json");
+  if ((body !== undefined || raw !== undefined) && !init.has("content-type")) init.set("content-type", "application/json");
   const reply = await exports.default.fetch(`https://kv.example${path}`, {
     method,
     headers: init,
@@ -30,7 +30,29 @@ export async function call(route: string, { token = "dev-token", body, raw, head
   });
   const text = await reply.text();
   const json = /json/.test(reply.headers.get("content-type") ?? "") && text !== "";
-  return { status: reply.status, headers: reply.headers, body: json ? JSON.parse(text) : undefined, text };
+  const answer = { status: reply.status, headers: reply.headers, body: json ? JSON.parse(text) : undefined, text };
+  checkAlways(route, method, answer);
+  return answer;
+}
+
+/** What a reply to a client may never hold: places in our code, the runtime's own texts. */
+const INTERNAL = /panick|\.rs\b|\bwasm|RuntimeError|TypeError|JsValue|KV (GET|PUT|DELETE|failed)|limit exceeded|connection lost|unwrap|\bat \S+:\d+/i;
+
+/** What holds for every reply, so that every test checks it. */
+function checkAlways(route: string, method: string, { status, headers, body, text }: Answer): void {
+  const wrong = (what: string) => new Error(`${route} answered ${status} ${what}: ${text.slice(0, 500)}`);
+  if (status >= 500 && status !== 503) throw wrong("which no request may cause");
+  if (!/^[A-Za-z0-9._-]{1,128}$/.test(headers.get("x-request-id") ?? "")) throw wrong("without a request id");
+  if (!/^kv;desc="r=\d+ w=\d+ d=\d+ l=\d+"$/.test(headers.get("server-timing") ?? "")) throw wrong("without its cost");
+  if (method === "HEAD") return;
+  if (status >= 400) {
+    const isHealth = headers.get("content-type") === "application/json" && body?.status === "degraded";
+    if (headers.get("content-type") !== "application/problem+json" && !isHealth) throw wrong("which is not a problem");
+    if (INTERNAL.test(text)) throw wrong("with internal text");
+    if (!isHealth && body.status !== status) throw wrong("with another status in its body");
+  }
+  if (status === 503 && !/^[1-9]\d*$/.test(headers.get("retry-after") ?? "")) throw wrong("without Retry-After");
+  if (status === 401 && headers.get("www-authenticate") !== "Bearer") throw wrong("without WWW-Authenticate");
 }
 
 /** The KV operations a reply says it took. */

@@ -23,3 +23,8 @@ declare module "*/build/index.js" {
     override fetch(request: Request): Promise<Response>;
   }
 }
+
+/** Vite's, of which nothing else is used. */
+interface ImportMeta {
+  glob<Module>(pattern: string, options: { eager: true }): Record<string, Module>;
+}

@@ -12,6 +12,7 @@ const CALLERS: Record<string, Caller> = {
   other: { token: "other-token", tenant: "other", scopes: ["*"] },
   read: { token: "read-token", tenant: "dev", scopes: ["sessions:read"] },
   flags: { token: "flags-token", tenant: "dev", scopes: ["flags"] },
+  none: { token: "no-scope-token", tenant: "dev", scopes: [] },
 };
 
 async function sha256Hex(text: string): Promise<string> {
