@@ -8,6 +8,7 @@
 )]
 
 mod counter;
+mod exact_and_approximate_sim;
 mod guarantees;
 mod keys;
 mod kv_contract;

@@ -10,13 +10,21 @@ use std::collections::BTreeMap;
 use kv_patterns::sim::Profile;
 use kv_patterns::sim::check::Violation;
 
+pub(crate) mod counter;
+pub(crate) mod lock;
 pub(crate) mod picture;
+pub(crate) mod rate_limit;
 pub(crate) mod session;
 pub(crate) mod table;
 
 /// Every scenario there is.
 pub(crate) fn all() -> Vec<Box<dyn Scenario>> {
-    vec![Box::new(session::SessionScenario)]
+    vec![
+        Box::new(session::SessionScenario),
+        Box::new(counter::CounterScenario),
+        Box::new(rate_limit::RateLimitScenario),
+        Box::new(lock::LockScenario),
+    ]
 }
 
 /// Whose code runs.

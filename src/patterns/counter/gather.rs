@@ -56,8 +56,10 @@ struct Held {
     written_total: i128,
     /// What [`Held::written_total`] was at past moments, oldest first.
     marks: VecDeque<(Timestamp, i128)>,
-    /// When the last write began.
+    /// When the last write began, or ended if it has.
     flushed_at: Option<Timestamp>,
+    /// Whether a write is under way.
+    is_writing: bool,
     /// When the scheduled flush is to run.
     flush_at: Option<Timestamp>,
     /// The last reset known.
@@ -141,9 +143,11 @@ impl Gather {
     }
 
     /// Notes how a write ended.
-    pub(super) fn written(&self, id: &Key, write: &ShardWrite, outcome: &Result<(), Error>) {
+    pub(super) fn written(&self, id: &Key, write: &ShardWrite, outcome: &Result<(), Error>, now: Timestamp) {
         let mut all = self.0.borrow_mut();
         if let Some(held) = all.get_mut(id) {
+            held.is_writing = false;
+            held.flushed_at = held.flushed_at.max(Some(now));
             held.written(write, outcome);
         }
     }
@@ -219,6 +223,7 @@ impl Held {
             written_total: 0,
             marks: VecDeque::new(),
             flushed_at: None,
+            is_writing: false,
             flush_at: None,
             reset: Timestamp::default(),
             reset_checked_at: None,
@@ -232,6 +237,9 @@ impl Held {
 
     fn next(&mut self, now: Timestamp, new_shard: impl FnOnce() -> String) -> Next {
         self.flush_at = None;
+        if let Some(millis) = self.wait_for_writing(now) {
+            return Next::Wait(millis);
+        }
         self.end_hour(now);
         if let Some(previous) = &self.previous {
             if now.seconds() < (previous.bucket + 1) * BUCKET_SECONDS + GRACE_SECONDS {
@@ -251,13 +259,30 @@ impl Held {
         self.pour(now, new_shard)
     }
 
-    /// Whether the last write began less than a second ago, and for how long yet; if not, one begins now.
+    /// Whether another write is under way, and when to look again. One that takes too long was cut off with its
+    /// background task: its outcome is unknown like that of a failed one.
+    fn wait_for_writing(&mut self, now: Timestamp) -> Option<u64> {
+        if !self.is_writing {
+            return None;
+        }
+        if self.flushed_at.is_some_and(|at| now < at.plus_millis(FLUSH_LOST_MILLIS)) {
+            return Some(SAME_KEY_WRITE_MILLIS);
+        }
+        self.is_writing = false;
+        if self.previous.is_none() {
+            self.previous = self.current.take_if(|shard| !shard.is_stored);
+        }
+        None
+    }
+
+    /// Whether the last write was less than a second ago, and for how long yet; if not, one begins now.
     fn wait(&mut self, now: Timestamp) -> Option<u64> {
         let free_at = self.flushed_at.map_or(now, |last| last.plus_millis(SAME_KEY_WRITE_MILLIS));
         if now < free_at {
             return Some(free_at.millis_since(now));
         }
         self.flushed_at = Some(now);
+        self.is_writing = true;
         None
     }
 

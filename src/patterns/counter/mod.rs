@@ -155,7 +155,7 @@ impl<S: Store, C: Clock, R: Random> Counters<S, C, R> {
                 Next::Wait(millis) => self.clock.sleep(millis).await,
                 Next::Write(write) => {
                     let outcome = self.put_shard(name, &write).await;
-                    self.gather.written(&id, &write, &outcome);
+                    self.gather.written(&id, &write, &outcome, self.clock.now());
                     outcome?;
                 }
             }

@@ -123,7 +123,7 @@ where
         if let Some((writer, published)) = self.counts.to_publish(id, self.clock.now()) {
             let key = space.key(&[name, identifier, &writer]);
             let outcome = put(&self.store, &key, &published).await;
-            self.counts.published(id, &published, outcome.is_ok());
+            self.counts.published(id, &published, outcome.is_ok(), self.clock.now());
         }
         if self.counts.wants_to_learn(id, self.clock.now())
             && let Ok(prefix) = space.below(&[name, identifier])
@@ -206,9 +206,10 @@ impl Counts {
         Some((count.writer.clone(), published))
     }
 
-    fn published(&self, id: &Key, published: &Published, was_stored: bool) {
-        if let Some(count) = self.0.borrow_mut().get_mut(id).filter(|_| was_stored) {
-            count.is_published = count.own == published.slots;
+    fn published(&self, id: &Key, published: &Published, was_stored: bool, now: Timestamp) {
+        if let Some(count) = self.0.borrow_mut().get_mut(id) {
+            count.published_at = Some(now);
+            count.is_published = was_stored && count.own == published.slots;
         }
     }
 
