@@ -9,6 +9,7 @@ pub mod flight;
 mod glue;
 pub mod http;
 pub mod kv;
+pub mod objects;
 pub mod origin;
 pub mod promise;
 pub mod random;

@@ -8,7 +8,9 @@
 )]
 
 mod cache;
+mod counter;
 mod document;
+mod exact_and_approximate_sim;
 mod experiment;
 mod faulty;
 mod flag;
@@ -18,9 +20,11 @@ mod guarantees;
 mod hierarchy;
 mod keys;
 mod kv_contract;
+mod lock;
 mod patch;
 mod preference;
 mod profile;
+mod rate_limit;
 mod register_sim;
 mod replica;
 mod resilience;

@@ -125,7 +125,7 @@ impl Host {
                 let private = |suffix: &&str| {
                     name.strip_suffix(*suffix).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
                 };
-                name.contains('.') && !PRIVATE_SUFFIXES.iter().any(|suffix| private(suffix))
+                name.contains('.') && !PRIVATE_SUFFIXES.iter().any(private)
             }
         }
     }
