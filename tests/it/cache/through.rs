@@ -62,7 +62,7 @@ fn isolate(world: &World, background: &Deferred, policy: Policy) -> Through {
 impl Site {
     fn ask(&self, through: &Through) -> Result<Answer<Json<Name>>, Failure<&'static str>> {
         let (origin, calls) = (self.origin.clone(), self.calls.clone());
-        let answer = block_on(through.get_or_compute("x", async move || {
+        block_on(through.get_or_compute("x", async move || {
             calls.set(calls.get() + 1);
             match origin.get() {
                 Origin::Counts => Ok(Computed::of(Some(name(&calls.get().to_string())))),
@@ -70,8 +70,7 @@ impl Site {
                 Origin::Down => Err("down"),
                 Origin::Hangs => std::future::pending().await,
             }
-        }));
-        answer
+        }))
     }
 
     /// The value, how fresh, from where.
