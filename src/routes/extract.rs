@@ -169,7 +169,7 @@ pub async fn json(request: &worker::Request, limit: usize) -> Result<Value, Prob
 ///
 /// # Errors
 ///
-/// As [`json`].
+/// As [`json()`].
 pub async fn json_of_depth(request: &worker::Request, limit: usize, depth_max: usize) -> Result<Value, Problem> {
     check_media_type(request)?;
     json::parse(&bytes(request, limit).await?, depth_max).map_err(|error| Problem::malformed(&error))

@@ -5,7 +5,7 @@
 //! the runtime lets no answer out before what was stored is durable.
 //! Source: <https://developers.cloudflare.com/durable-objects/best-practices/rules-of-durable-objects/>
 //!
-//! The calls are internal: no route reaches an object. A caller sends [`Call`] and gets the answer as JSON.
+//! The calls are internal: no route reaches an object. A caller sends `Call` and gets the answer as JSON.
 
 pub mod counter;
 pub mod limiter;
