@@ -145,7 +145,7 @@ impl<V> Memory<V> {
                 return None;
             }
             Some(Kept::Entry(known)) if known.entry.head == offered.entry.head => {
-                retry_at = retry_at.max(known.retry_at)
+                retry_at = retry_at.max(known.retry_at);
             }
             _ => {}
         }

@@ -161,18 +161,18 @@ where
         let found = looked.ok().and_then(Lookup::found);
         let now = self.host.clock.now();
         match found.map(|found| (self.judge(&found, now), found)) {
-            Some((freshness @ Freshness::Fresh, found)) => Ok(self.answer(found, freshness)),
+            Some((freshness @ Freshness::Fresh, found)) => Ok(Self::answer(found, freshness)),
             Some((freshness @ (Freshness::Early | Freshness::Stale), found)) => {
                 self.refresh(&place, &found, compute, now);
-                Ok(self.answer(found, freshness))
+                Ok(Self::answer(found, freshness))
             }
             Some((freshness @ Freshness::IfError, found)) => {
                 if found.retry_at > now {
-                    return Ok(self.answer(found, freshness));
+                    return Ok(Self::answer(found, freshness));
                 }
                 let cost = Some(found.entry.head.cost_millis);
                 let refreshed = self.computed(&place, cost, compute, self.policy.soft_timeout_millis).await;
-                refreshed.or_else(|_| Ok(self.answer(found, freshness)))
+                refreshed.or_else(|_| Ok(Self::answer(found, freshness)))
             }
             Some((Freshness::Over, _)) | None => {
                 self.computed(&place, None, compute, self.policy.hard_timeout_millis).await
@@ -189,7 +189,7 @@ where
         }
     }
 
-    fn answer(&self, found: Found<V>, freshness: Freshness) -> Answer<V> {
+    fn answer(found: Found<V>, freshness: Freshness) -> Answer<V> {
         Answer { entry: found.entry, freshness, source: Source::Tier(found.tier) }
     }
 
