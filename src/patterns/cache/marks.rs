@@ -5,6 +5,8 @@
 //! - The writer does not read the old mark. Within an isolate every mark and every value has a later moment than those
 //!   before, even within one millisecond, so what is put after a purge is valid. Between locations this relies on their
 //!   clocks: a purge by one that is behind by `s` misses what the others put in the last `s`.
+//! - A mark has many writers, the last wins: a write that KV gave up and that lands late over a newer mark takes that one
+//!   back. Within the isolate that wrote the newer one it holds.
 //! - A prefix is whole path segments: `a/b` covers `a/b/c` and not `a/bc`. So a key has few prefixes, and all its marks
 //!   are read by one bulk read.
 //! - **Hard** marks forbid a value, **soft** ones make it stale. They have keys of their own, so that no soft mark written
