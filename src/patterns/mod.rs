@@ -1,5 +1,6 @@
 //! The product: one file per pattern, pure decisions over a [`Store`](crate::kv::Store), a clock and randomness.
 
+pub mod cache;
 pub mod document;
 pub mod experiment;
 pub mod flag;
@@ -7,5 +8,6 @@ pub mod hierarchy;
 pub mod preference;
 pub mod profile;
 pub mod replica;
+pub mod response_cache;
 pub mod session;
 pub mod setting;

@@ -19,7 +19,15 @@ pub const JSON_BYTES_MAX: usize = 64 * 1024;
 ///
 /// 400: it is not percent-encoded UTF-8, has a control character, or is not 1 to 256 bytes long.
 pub fn path_id(context: &Context, name: &str) -> Result<String, Problem> {
-    let raw = context.param(name).map_or("", String::as_str);
+    decode_id(name, context.param(name).map_or("", String::as_str))
+}
+
+/// The same for a raw path segment.
+///
+/// # Errors
+///
+/// As [`path_id`].
+pub fn decode_id(name: &str, raw: &str) -> Result<String, Problem> {
     let id = percent_decode(raw).ok_or_else(|| Problem::invalid(name, "Not percent-encoded UTF-8."))?;
     check_id(name, &id)?;
     Ok(id)
@@ -73,6 +81,11 @@ impl Query {
             pairs.push((decode(name)?, decode(value)?));
         }
         Ok(Self(pairs))
+    }
+
+    /// Every parameter, in the order in which they were sent.
+    pub fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
     /// The first value of `name`.

@@ -3,15 +3,24 @@
 //! The platform's `Router` is built anew for every request, so only the routes that can match are put into it: it decides
 //! between them and takes the path's parameters. No rule of a pattern is here.
 
+mod cache;
 pub mod conditional;
+mod document;
 pub mod extract;
 mod flag;
+mod hierarchy;
 mod meta;
 mod ofrep;
 pub mod page;
+pub mod patch;
+mod preference;
 pub mod problem;
+mod profile;
+mod replica;
 pub mod reply;
+mod response_cache;
 mod session;
+mod setting;
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -32,6 +41,7 @@ use crate::worker::kv::WorkersKv;
 use crate::worker::random::WorkerRandom;
 use problem::Problem;
 use reply::Reply;
+use response_cache::Mount;
 
 /// The routes below a path's first segment (its second below `/v1`). One line per group, in the order of the contract.
 fn group(path: &str) -> &'static [&'static [Route]] {
@@ -40,8 +50,14 @@ fn group(path: &str) -> &'static [&'static [Route]] {
         ("health" | "openapi.json", _) => &[meta::ROUTES],
         ("v1", "flags") => &[flag::ROUTES],
         ("ofrep", _) => &[ofrep::ROUTES],
+        ("v1", "cache") => &[cache::ROUTES],
+        ("v1", "origins") => &[response_cache::ROUTES],
         ("v1", "sessions") => &[session::ROUTES],
-        ("v1", "users") => &[session::USER_ROUTES],
+        ("v1", "users") => &[session::USER_ROUTES, preference::ROUTES, profile::ROUTES],
+        ("v1", "collections") => &[document::ROUTES],
+        ("v1", "replicated") => &[replica::ROUTES],
+        ("v1", "settings") => &[setting::ROUTES],
+        ("v1", "keys") => &[hierarchy::ROUTES],
         _ => &[],
     }
 }
@@ -188,6 +204,11 @@ async fn answer(request: Request, mut app: App) -> Outcome {
     let groups = group(path);
     let open = groups.iter().copied().flatten().any(|route| matches!(route.access, Access::Open));
     let preflight = head.method == "OPTIONS";
+    // Any method at all may go to an origin, and the router knows only some.
+    let mount = response_cache::mount(&app, path);
+    if let Some(mount @ Mount::Root) = mount {
+        return response_cache::proxy(request, &app, mount).await;
+    }
     if app.config.tokens.is_none() && path != "/health" {
         return Err(Problem::not_configured("set the secret `API_TOKENS`, see README.md"));
     }
@@ -197,6 +218,9 @@ async fn answer(request: Request, mut app: App) -> Outcome {
     }
     if app.caller.is_none() && !open && !preflight {
         return Err(Problem::unauthorized());
+    }
+    if let Some(mount) = mount.filter(|_| app.caller.is_some()) {
+        return response_cache::proxy(request, &app, mount).await;
     }
     let method = if head.method == "HEAD" { "GET" } else { head.method.as_str() };
     let mut router = Router::with_data(app.clone());
@@ -296,9 +320,13 @@ const ALLOWED: &str = "Authorization, Content-Type, If-Match, If-None-Match, Ide
 /// What every reply carries: request id, cost, CORS.
 fn finish(mut reply: Reply, app: &App) -> Result<web_sys::Response, JsValue> {
     let head = &app.head;
-    reply = reply
-        .header("X-Request-Id", request_id(&head.request_id, &app.random))
-        .header("Server-Timing", format!("kv;desc=\"{}\"", app.meter));
+    if !reply.has("x-request-id") {
+        reply = reply.header("X-Request-Id", request_id(&head.request_id, &app.random));
+    }
+    reply = reply.header("Server-Timing", format!("kv;desc=\"{}\"", app.meter));
+    if reply.transparent {
+        return http::response(reply.status, &reply.fields, &reply.body);
+    }
     if !app.config.cors_origins.is_empty() {
         reply = reply.header("Vary", "Origin");
         if app.config.cors_origins.contains(&head.origin) {

@@ -63,13 +63,7 @@ export async function requestBody(request, limit) {
     if (total > limit) return null;
     chunks.push(chunk);
   }
-  const bytes = new Uint8Array(total);
-  let offset = 0;
-  for (const chunk of chunks) {
-    bytes.set(chunk, offset);
-    offset += chunk.byteLength;
-  }
-  return bytes;
+  return joined(chunks, total);
 }
 
 /** `fields` holds name, value, name, value, one a line. `body` is a view into WASM memory, so it is copied. */
@@ -98,6 +92,113 @@ function pairs(lines) {
   const headers = [];
   for (let i = 0; i + 1 < lines.length; i += 2) headers.push([lines[i], lines[i + 1]]);
   return headers;
+}
+
+/** The fields of a message: name, value, name, value, one a line. */
+export function headerFields({ headers }) {
+  const lines = [];
+  for (const [name, value] of headers) lines.push(name, value);
+  return lines.join("\n");
+}
+
+/** The answer of an origin, or undefined when its head did not come in time. Cloudflare's own cache stays out of it. */
+export async function originFetch(url, method, fields, upload, timeoutMillis) {
+  const controller = new AbortController();
+  const timer = setTimeout(() => controller.abort(), timeoutMillis);
+  const body = upload?.body ?? null;
+  try {
+    const init = { method, headers: headersOf(fields), body, redirect: "manual", signal: controller.signal };
+    return await fetch(url, { ...init, cf: { cacheTtl: -1 } });
+  } catch (error) {
+    if (controller.signal.aborted) return undefined;
+    throw error;
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+async function nextChunk(reader, idleMillis) {
+  let timer;
+  const late = new Promise((_, reject) => (timer = setTimeout(reject, idleMillis, new Error("the body stopped coming"))));
+  try {
+    return await Promise.race([reader.read(), late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+function joined(chunks, total) {
+  if (chunks.length === 1) return chunks[0];
+  const bytes = new Uint8Array(total);
+  let offset = 0;
+  for (const chunk of chunks) {
+    bytes.set(chunk, offset);
+    offset += chunk.byteLength;
+  }
+  return bytes;
+}
+
+/** The whole body as bytes; a stream of it from its beginning when it has more than `limit`; rejects when it is cut off. */
+export async function gatherBody({ body }, limit, idleMillis) {
+  if (body === null) return new Uint8Array();
+  const reader = body.getReader();
+  const chunks = [];
+  let total = 0;
+  for (;;) {
+    const { done, value } = await nextChunk(reader, idleMillis);
+    if (done) return joined(chunks, total);
+    chunks.push(value);
+    total += value.byteLength;
+    if (total > limit) break;
+  }
+  return new ReadableStream({
+    async pull(controller) {
+      const chunk = chunks.shift();
+      const { done, value } = chunk === undefined ? await nextChunk(reader, idleMillis) : { done: false, value: chunk };
+      if (done) controller.close();
+      else controller.enqueue(value);
+    },
+    cancel: (reason) => reader.cancel(reason),
+  });
+}
+
+/** The body as a stream that keeps a copy. `done` gets it before the stream ends, or undefined when there is none to keep. */
+export function copyBody({ body }, limit, length, idleMillis, done) {
+  if (body === null) {
+    done(new Uint8Array());
+    return null;
+  }
+  const reader = body.getReader();
+  let chunks = [];
+  let total = 0;
+  const copy = new ReadableStream(
+    {
+      async pull(controller) {
+        let chunk;
+        try {
+          chunk = await nextChunk(reader, idleMillis);
+        } catch (error) {
+          done(undefined);
+          throw error;
+        }
+        if (chunk.done) {
+          done(chunks === undefined ? undefined : joined(chunks, total));
+          controller.close();
+          return;
+        }
+        total += chunk.value.byteLength;
+        if (total > limit) chunks = undefined;
+        chunks?.push(chunk.value);
+        controller.enqueue(chunk.value);
+      },
+      cancel(reason) {
+        done(undefined);
+        return reader.cancel(reason);
+      },
+    },
+    { highWaterMark: 0 },
+  );
+  return length === undefined ? copy : copy.pipeThrough(new FixedLengthStream(length));
 }
 
 const cached = (type, ttl) => (ttl === 0 ? { type } : { type, cacheTtl: ttl });
@@ -136,7 +237,14 @@ export async function kvList(namespace, prefix, cursor, limit) {
   return JSON.stringify([keys, page.list_complete ? null : page.cursor]);
 }
 
-const CONFIG = ["API_TOKENS", "CORS_ORIGINS", "SESSIONS_PER_USER_MAX"];
+const CONFIG = [
+  "API_TOKENS",
+  "CORS_ORIGINS",
+  "SESSIONS_PER_USER_MAX",
+  "ROOT_ORIGIN",
+  "ROOT_ORIGIN_POLICY",
+  "ALLOW_LOOPBACK_ORIGINS",
+];
 let known = [];
 
 /** The settings as JSON text, or undefined when they are those given last time: most requests then cross no string. */

@@ -28,6 +28,26 @@ extern "C" {
         fields: &str,
         stream: &web_sys::ReadableStream,
     ) -> Result<web_sys::Response, JsValue>;
+    #[wasm_bindgen(js_name = headerFields)]
+    pub(super) fn header_fields(message: &JsValue) -> String;
+    #[wasm_bindgen(js_name = originFetch)]
+    pub(super) fn origin_fetch(
+        url: &str,
+        method: &str,
+        fields: &str,
+        upload: Option<&web_sys::Request>,
+        timeout_millis: f64,
+    ) -> Promise;
+    #[wasm_bindgen(js_name = gatherBody)]
+    pub(super) fn gather_body(response: &web_sys::Response, limit: f64, idle_millis: f64) -> Promise;
+    #[wasm_bindgen(catch, js_name = copyBody)]
+    pub(super) fn copy_body(
+        response: &web_sys::Response,
+        limit: f64,
+        length: Option<f64>,
+        idle_millis: f64,
+        done: &JsValue,
+    ) -> Result<Option<web_sys::ReadableStream>, JsValue>;
     #[wasm_bindgen(js_name = configIfChanged)]
     pub(super) fn config_if_changed(env: &JsValue, have: bool) -> Option<String>;
     #[wasm_bindgen(js_name = kvGet)]

@@ -1,5 +1,7 @@
 //! Requests in and replies out, with one crossing for each.
 
+use std::ops::Range;
+use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use futures_util::TryFutureExt;
@@ -82,6 +84,10 @@ pub enum Body {
     Empty,
     /// Bytes at hand.
     Bytes(Vec<u8>),
+    /// Bytes that others hold too.
+    Shared(Rc<Vec<u8>>),
+    /// A range of bytes that others hold too.
+    Part(Rc<[u8]>, Range<usize>),
     /// Bytes that arrive while they are sent.
     Stream(web_sys::ReadableStream),
 }
@@ -95,6 +101,8 @@ pub fn response(status: u16, fields: &str, body: &Body) -> Result<web_sys::Respo
     match body {
         Body::Empty => glue::response(status, fields, None),
         Body::Bytes(bytes) => glue::response(status, fields, Some(bytes)),
+        Body::Shared(bytes) => glue::response(status, fields, Some(bytes)),
+        Body::Part(bytes, range) => glue::response(status, fields, Some(bytes.get(range.clone()).unwrap_or_default())),
         Body::Stream(stream) => glue::stream_response(status, fields, stream),
     }
 }

@@ -7,6 +7,7 @@
     reason = "a test that panics has failed, which is what it is for"
 )]
 
+mod cache;
 mod document;
 mod experiment;
 mod faulty;
@@ -23,6 +24,7 @@ mod profile;
 mod register_sim;
 mod replica;
 mod resilience;
+mod response_cache;
 #[path = "../scenarios/mod.rs"]
 mod scenarios;
 mod session;
