@@ -110,7 +110,8 @@ pub(super) async fn proxy(request: Request, app: &App, mount: Mount<'_>) -> Outc
     let target = site.target(&format!("{path}{query}"));
     let target = target.ok_or_else(|| Problem::invalid("path", "Not a path of a URL."))?;
     let head = RequestHead { method: app.head.method.clone(), target, headers };
-    let upload = (!head.is_get() && !head.is_head()).then(|| request.inner().clone().ok()).flatten();
+    // The request itself, not JavaScript's `clone()`, which would keep a second copy of the body.
+    let upload = (!head.is_get() && !head.is_head()).then(|| Clone::clone(request.inner()));
     let answer = gateway(app, site)?.answer(&head, upload).await;
     Ok(render(answer, head.is_head(), matches!(mount, Mount::Root)))
 }

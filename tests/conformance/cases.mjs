@@ -90,7 +90,7 @@ vary("one of three differs", "Foo, Bar, Baz", [["Foo", "1"], ["Bar", "2"], ["Baz
 vary("combined lines", "Foo", [["Foo", "1,  2"]], [["Foo", "1, 2"]], true);
 vary("Accept-Language order of weights", "Accept-Language", [["Accept-Language", "en, de;q=0.5"]], [["Accept-Language", "de;q=0.5, en"]], true);
 vary("Accept-Language selects by Content-Language", "Accept-Language", [["Accept-Language", "en, de"]], [["Accept-Language", "en"]], true, [["Content-Language", "en"]]);
-vary("Accept-Encoding", "Accept-Encoding", [["Accept-Encoding", "gzip"]], [["Accept-Encoding", "identity"]], false);
+// `Vary: Accept-Encoding` is not here: the platform replaces what clients send.
 add("variants live side by side", ...["1", "2", "3"].map((foo) => get([...FRESH, ["Vary", "Foo"]], { body: `body ${foo}` }, { headers: [["Foo", foo]] })), ...["1", "2", "3"].map((foo) => get([], { cached: true, body: `body ${foo}` }, { headers: [["Foo", foo]] })));
 
 // Authorization
@@ -186,7 +186,7 @@ add("a closed connection with s-maxage is an error", get([["Cache-Control", "s-m
 for (const status of [500, 502, 503, 504]) add(`stale-if-error on ${status}`, get([["Cache-Control", "max-age=1, stale-if-error=60"]], {}), { pause: 3, origin: { status }, expect: { status: 200, body: "body 1" } });
 add("stale-while-revalidate answers at once and refreshes", get([["Cache-Control", "max-age=1, stale-while-revalidate=60"]], {}), { pause: 3, origin: { headers: FRESH, body: "new" }, expect: { status: 200, body: "body 1" } }, get([], { cached: true, body: "new" }, { pause: 1 }));
 add("stale-while-revalidate that is over waits", get([["Cache-Control", "max-age=1, stale-while-revalidate=1"]], {}), { pause: 4, origin: { headers: FRESH, body: "new" }, expect: { cached: false, body: "new" } });
-add("a cut body is not stored", { origin: { headers: [...FRESH, ["Content-Length", "1000"]], cut: true }, expect: { broken: true } }, get([], { cached: false, status: 200 }));
+add("a cut body is not stored", { origin: { headers: [...FRESH, ["Content-Length", "1000"]], cut: true }, expect: { status: 502 } }, get([], { cached: false, status: 200 }));
 add("a cut chunked body is not stored", { origin: { headers: FRESH, cut: true }, expect: { broken: true } }, get([], { cached: false, status: 200 }));
 add("a cut body is replaced by what is stale", get(stale(), {}), { pause: 3, origin: { headers: [...FRESH, ["Content-Length", "1000"]], cut: true }, expect: { status: 200, body: "body 1" } });
 
