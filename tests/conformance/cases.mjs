@@ -231,7 +231,7 @@ for (const etag of ["abc", 'W/"a, b"', '"a\\"', '""', '"é"'.normalize("NFC")])
 // POST responses
 add("a POST with a lifetime and its own Content-Location answers GET", { method: "POST", body: "x", path: "/p", origin: { headers: [...FRESH, ["Content-Location", "p"]] } }, get([], { cached: true, body: "body 1" }, { path: "/p" }));
 add("a POST with another Content-Location does not", { method: "POST", body: "x", path: "/p", origin: { headers: [...FRESH, ["Content-Location", "q"]] } }, get([], { cached: false }, { path: "/p" }));
-add("an unknown method invalidates", get(FRESH, {}), { method: "M-SEARCH", expect: { cached: false } }, get(FRESH, { cached: false }));
+// Unknown methods such as M-SEARCH are not here: the platform answers 501 before a Worker runs.
 add("other hosts in Location are not invalidated here", get(FRESH, {}, { path: "/a" }), { method: "POST", body: "x", origin: { headers: [["Location", "http://other.example/test"]] }, path: "/b" }, get([], { cached: true }, { path: "/a" }));
 for (const status of [301, 302, 303, 307, 308]) add(`a POST answered with ${status} invalidates`, get(FRESH, {}), { method: "POST", body: "x", origin: { status, headers: [["Location", "/z"]] }, expect: { status } }, get(FRESH, { cached: false }));
 add("a POST with a stored answer always reaches the origin", get(FRESH, {}), { method: "POST", body: "x", expect: { cached: false, body: "body 2" } });

@@ -242,7 +242,8 @@ where
         }
         let tags = slot.record.entries().iter().flat_map(|entry| entry.stored().tags.iter().map(String::as_str));
         let now = self.clock.now();
-        match purge::purged_at(&self.store, &self.isolate, &self.site, &request.target, tags, now).await {
+        let (store, since) = (&self.store, slot.unpurged_at);
+        match purge::purged_at(store, &self.isolate, &self.site, &request.target, tags, since, now).await {
             Some(at) if slot.record.entries().iter().any(|entry| entry.stored().received_at <= at) => {
                 // Tags of all variants are looked at together: purging more than asked is a miss, less would be wrong.
                 let record = slot.record.only(|entry| entry.stored().received_at > at);
@@ -525,6 +526,10 @@ where
             return;
         }
         slot.record = Rc::new(slot.record.with(Rc::clone(entry), BODY_BYTES_MAX));
+        // Older variants keep their own moment, so that filling one never puts off a purge of another.
+        if slot.record.entries().len() == 1 {
+            slot.unpurged_at = entry.stored().received_at;
+        }
         slot.origin_failed_at = None;
         slot.unstorable = false;
         self.settle(key, slot, worth_writing);
