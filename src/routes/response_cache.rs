@@ -16,6 +16,7 @@ use super::reply::{Consistency, Reply};
 use super::{Access, App, AppStore, Context, Outcome, Route, allowed, page, route};
 use crate::clock::Timestamp;
 use crate::kv::Tenant;
+use crate::patterns::response_cache::RequestHead;
 use crate::patterns::response_cache::address;
 use crate::patterns::response_cache::gateway::{Answer, Gateway, Payload};
 use crate::patterns::response_cache::isolate::Isolate;
@@ -23,7 +24,6 @@ use crate::patterns::response_cache::origins::{OriginConfig, Origins};
 use crate::patterns::response_cache::policy::{OriginPolicy, SetCookie};
 use crate::patterns::response_cache::purge::{self, PREFIX_SEGMENTS_MAX, Scope};
 use crate::patterns::response_cache::site::Site;
-use crate::patterns::response_cache::RequestHead;
 use crate::worker::background::WaitUntil;
 use crate::worker::clock::WorkerClock;
 use crate::worker::http::Body;
@@ -319,7 +319,9 @@ fn policy(fields: &mut Fields) -> Result<OriginPolicy, Problem> {
         memory_seconds: fields.count("memorySeconds", any.clone())?.unwrap_or(usual.memory_seconds),
         fresh_seconds: fields.count("freshSeconds", any.clone())?,
         stale_seconds: fields.count("staleSeconds", any.clone())?.unwrap_or(usual.stale_seconds),
-        stale_if_error_seconds: fields.count("staleIfErrorSeconds", any.clone())?.unwrap_or(usual.stale_if_error_seconds),
+        stale_if_error_seconds: fields
+            .count("staleIfErrorSeconds", any.clone())?
+            .unwrap_or(usual.stale_if_error_seconds),
         stale_on_connection_failure: fields
             .boolean("staleOnConnectionFailure")?
             .unwrap_or(usual.stale_on_connection_failure),

@@ -99,7 +99,9 @@ pub fn response(status: u16, fields: &str, body: &Body) -> Result<web_sys::Respo
     match body {
         Body::Empty => glue::response(status, fields, None),
         Body::Bytes(bytes) => glue::response(status, fields, Some(bytes)),
-        Body::Shared(bytes, range) => glue::response(status, fields, Some(bytes.get(range.clone()).unwrap_or_default())),
+        Body::Shared(bytes, range) => {
+            glue::response(status, fields, Some(bytes.get(range.clone()).unwrap_or_default()))
+        }
         Body::Stream(stream) => glue::stream_response(status, fields, stream),
     }
 }

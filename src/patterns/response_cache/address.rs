@@ -152,7 +152,10 @@ const fn is_public_v4(address: Ipv4Addr) -> bool {
 /// Global unicast (2000::/3) without what carries IPv4 or is reserved. Source: IANA IPv6 Special-Purpose Address Registry.
 const fn is_public_v6(address: Ipv6Addr) -> bool {
     let [first, second, ..] = address.segments();
-    first & 0xe000 == 0x2000 && first != 0x2002 && first != 0x3fff && !(first == 0x2001 && (second < 0x200 || second == 0xdb8))
+    first & 0xe000 == 0x2000
+        && first != 0x2002
+        && first != 0x3fff
+        && !(first == 0x2001 && (second < 0x200 || second == 0xdb8))
 }
 
 #[cfg(test)]
@@ -169,8 +172,16 @@ mod tests {
 
     #[test]
     fn public_hosts_by_https_are_taken() {
-        for url in ["https://example.com", "https://a-b.example.co.uk:8443/base/", "https://8.8.8.8/", "https://[2606:4700::1111]/",
-            "https://xn--bcher-kva.example/", "https://example.com./", "https://172.15.0.1/", "https://100.63.0.1/"] {
+        for url in [
+            "https://example.com",
+            "https://a-b.example.co.uk:8443/base/",
+            "https://8.8.8.8/",
+            "https://[2606:4700::1111]/",
+            "https://xn--bcher-kva.example/",
+            "https://example.com./",
+            "https://172.15.0.1/",
+            "https://100.63.0.1/",
+        ] {
             assert_eq!(check(url, false), Ok(()), "{url}");
         }
         assert_eq!(check("http://example.com/", false), Err(Refused::NotHttps));
@@ -181,16 +192,55 @@ mod tests {
     fn private_addresses_are_refused_however_they_are_written() {
         refused(
             &[
-                "127.0.0.1", "127.1", "2130706433", "0x7f000001", "0x7f.0.0.1", "0177.0.0.1", "017700000001", "127.0.0.1.", "0", "0x0", "0.0.0.0",
-                "10.0.0.1", "10.1", "0xa.1", "012.0.0.1", "172.16.0.1", "172.31.255.255", "192.168.1.1", "0xc0a80101", "3232235777", "169.254.169.254",
-                "0xa9fea9fe", "2852039166", "0251.0376.0251.0376", "100.64.0.1", "198.18.0.1", "192.0.2.1", "224.0.0.1", "255.255.255.255",
+                "127.0.0.1",
+                "127.1",
+                "2130706433",
+                "0x7f000001",
+                "0x7f.0.0.1",
+                "0177.0.0.1",
+                "017700000001",
+                "127.0.0.1.",
+                "0",
+                "0x0",
+                "0.0.0.0",
+                "10.0.0.1",
+                "10.1",
+                "0xa.1",
+                "012.0.0.1",
+                "172.16.0.1",
+                "172.31.255.255",
+                "192.168.1.1",
+                "0xc0a80101",
+                "3232235777",
+                "169.254.169.254",
+                "0xa9fea9fe",
+                "2852039166",
+                "0251.0376.0251.0376",
+                "100.64.0.1",
+                "198.18.0.1",
+                "192.0.2.1",
+                "224.0.0.1",
+                "255.255.255.255",
             ],
             Refused::NotPublic,
         );
         refused(
             &[
-                "[::1]", "[::]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "[::ffff:a9fe:a9fe]", "[::127.0.0.1]", "[64:ff9b::7f00:1]", "[2002:7f00:1::]",
-                "[fc00::1]", "[fd00:ec2::254]", "[fe80::1]", "[ff02::1]", "[2001:db8::1]", "[2001:0:7f00:1::]", "[100::1]",
+                "[::1]",
+                "[::]",
+                "[::ffff:127.0.0.1]",
+                "[::ffff:7f00:1]",
+                "[::ffff:a9fe:a9fe]",
+                "[::127.0.0.1]",
+                "[64:ff9b::7f00:1]",
+                "[2002:7f00:1::]",
+                "[fc00::1]",
+                "[fd00:ec2::254]",
+                "[fe80::1]",
+                "[ff02::1]",
+                "[2001:db8::1]",
+                "[2001:0:7f00:1::]",
+                "[100::1]",
             ],
             Refused::NotPublic,
         );
@@ -200,8 +250,19 @@ mod tests {
     fn names_of_private_networks_are_refused() {
         refused(
             &[
-                "localhost", "localhost.", "LOCALHOST", "a.localhost", "printer", "printer.local", "metadata.google.internal", "x.internal.",
-                "host.docker.internal", "a.lan", "router.home.arpa", "db.corp", "x.intranet",
+                "localhost",
+                "localhost.",
+                "LOCALHOST",
+                "a.localhost",
+                "printer",
+                "printer.local",
+                "metadata.google.internal",
+                "x.internal.",
+                "host.docker.internal",
+                "a.lan",
+                "router.home.arpa",
+                "db.corp",
+                "x.intranet",
             ],
             Refused::NotPublic,
         );
@@ -210,21 +271,46 @@ mod tests {
     #[test]
     fn what_two_parsers_may_read_differently_is_malformed() {
         refused(
-            &["256.1.1.1", "1.2.3.4.5", "1.2.3.0x", "a..b", "%31%32%37.0.0.1", "１２７.0.0.1", "ⓛocalhost", "[fe80::1%25eth0]", "[::1", "a b", "08.1.1.1"],
+            &[
+                "256.1.1.1",
+                "1.2.3.4.5",
+                "1.2.3.0x",
+                "a..b",
+                "%31%32%37.0.0.1",
+                "１２７.0.0.1",
+                "ⓛocalhost",
+                "[fe80::1%25eth0]",
+                "[::1",
+                "a b",
+                "08.1.1.1",
+            ],
             Refused::Malformed,
         );
-        for url in ["https://u@example.com/", "https://u:p@127.0.0.1/", "https://example.com/?x", "https://example.com/#x", "ftp://example.com/",
-            "example.com", "https://", "https://example.com:0/", "https://example.com:99999/", "https://example.com\\@127.0.0.1/"] {
+        for url in [
+            "https://u@example.com/",
+            "https://u:p@127.0.0.1/",
+            "https://example.com/?x",
+            "https://example.com/#x",
+            "ftp://example.com/",
+            "example.com",
+            "https://",
+            "https://example.com:0/",
+            "https://example.com:99999/",
+            "https://example.com\\@127.0.0.1/",
+        ] {
             assert_eq!(check(url, false), Err(Refused::Malformed), "{url}");
         }
     }
 
     #[test]
     fn loopback_and_nothing_else_is_for_development() {
-        for url in ["http://127.0.0.1:9000", "http://localhost:9000/", "https://[::1]/", "http://127.1/", "http://localhost./"] {
+        for url in
+            ["http://127.0.0.1:9000", "http://localhost:9000/", "https://[::1]/", "http://127.1/", "http://localhost./"]
+        {
             assert_eq!(check(url, true), Ok(()), "{url}");
         }
-        for url in ["http://10.0.0.1/", "http://169.254.169.254/", "http://a.localhost/", "http://[::ffff:127.0.0.1]/"] {
+        for url in ["http://10.0.0.1/", "http://169.254.169.254/", "http://a.localhost/", "http://[::ffff:127.0.0.1]/"]
+        {
             assert_eq!(check(url, true), Err(Refused::NotPublic), "{url}");
         }
     }

@@ -5,15 +5,21 @@ use super::headers::{Headers, is_token, list_members};
 use super::structured::{self, Value};
 
 /// Targeted fields this cache obeys, the first valid one alone (RFC 9213 §2.2).
-pub const TARGET_LIST: [&str; 3] =
-    ["kv-patterns-cache-control", "cloudflare-cdn-cache-control", "cdn-cache-control"];
+pub const TARGET_LIST: [&str; 3] = ["kv-patterns-cache-control", "cloudflare-cdn-cache-control", "cdn-cache-control"];
 /// Targeted fields meant for this cache alone; they are not passed on (RFC 9213 §2.2 leaves the choice to the cache).
 pub const CONSUMED: [&str; 2] = ["kv-patterns-cache-control", "cloudflare-cdn-cache-control"];
 /// Fields without which a stored response could not be understood; a directive that withholds one of them
 /// (`private="vary"`) counts as its unqualified form, the stricter reading.
 const ESSENTIAL: [&str; 9] = [
-    "age", "cache-control", "cdn-cache-control", "cloudflare-cdn-cache-control", "date", "expires",
-    "kv-patterns-cache-control", "vary", "content-range",
+    "age",
+    "cache-control",
+    "cdn-cache-control",
+    "cloudflare-cdn-cache-control",
+    "date",
+    "expires",
+    "kv-patterns-cache-control",
+    "vary",
+    "content-range",
 ];
 
 /// To what a `private` or `no-cache` applies (RFC 9111 §5.2.2.4 and §5.2.2.7).
@@ -210,8 +216,14 @@ mod tests {
     #[test]
     fn rfc_9111_4_2_1_the_first_of_several_values_counts_and_an_invalid_one_is_stale() {
         for (value, expected) in [
-            ("max-age=1800, max-age=1", Some(1800)), ("max-age=1, max-age=1800", Some(1)), ("max-age=x", Some(0)),
-            ("max-age =5", Some(0)), ("max-age", Some(0)), ("max-age=-5", Some(0)), ("max-age=\"5\"", Some(5)), ("x", None),
+            ("max-age=1800, max-age=1", Some(1800)),
+            ("max-age=1, max-age=1800", Some(1)),
+            ("max-age=x", Some(0)),
+            ("max-age =5", Some(0)),
+            ("max-age", Some(0)),
+            ("max-age=-5", Some(0)),
+            ("max-age=\"5\"", Some(5)),
+            ("x", None),
         ] {
             assert_eq!(read(&[("Cache-Control", value)]).max_age_seconds, expected, "{value}");
         }
@@ -222,10 +234,15 @@ mod tests {
     fn rfc_9111_5_2_2_4_qualified_and_unqualified_forms() {
         let fields = |names: &[&str]| Scope::Fields(names.iter().map(|name| (*name).to_owned()).collect());
         for (value, expected) in [
-            ("no-cache", Scope::Response), (r#"no-cache="a, B""#, fields(&["a", "b"])), ("no-cache=a", fields(&["a"])),
-            (r#"no-cache="""#, Scope::Response), (r#"no-cache="a", no-cache"#, Scope::Response),
-            (r#"no-cache="a", no-cache="c""#, fields(&["a", "c"])), (r#"no-cache="vary""#, Scope::Response),
-            (r#"no-cache="a b""#, Scope::Response), ("max-age=1", Scope::Nothing),
+            ("no-cache", Scope::Response),
+            (r#"no-cache="a, B""#, fields(&["a", "b"])),
+            ("no-cache=a", fields(&["a"])),
+            (r#"no-cache="""#, Scope::Response),
+            (r#"no-cache="a", no-cache"#, Scope::Response),
+            (r#"no-cache="a", no-cache="c""#, fields(&["a", "c"])),
+            (r#"no-cache="vary""#, Scope::Response),
+            (r#"no-cache="a b""#, Scope::Response),
+            ("max-age=1", Scope::Nothing),
         ] {
             assert_eq!(read(&[("Cache-Control", value)]).no_cache, expected, "{value}");
         }
@@ -245,8 +262,16 @@ mod tests {
     #[test]
     fn rfc_9213_2_1_an_unusable_targeted_field_is_ignored() {
         for value in [
-            "", "max-age=10, &&&", "max-age=\"10\"", "max-age", "max-age=1.5", "MAX-AGE=10", "max-age =10", "no-store=1",
-            "private=7", "max-age=10,",
+            "",
+            "max-age=10, &&&",
+            "max-age=\"10\"",
+            "max-age",
+            "max-age=1.5",
+            "MAX-AGE=10",
+            "max-age =10",
+            "no-store=1",
+            "private=7",
+            "max-age=10,",
         ] {
             let controls = read(&[("CDN-Cache-Control", value), ("Cache-Control", "no-store")]);
             assert!(controls.no_store && !controls.targeted, "{value}");
@@ -258,8 +283,13 @@ mod tests {
     #[test]
     fn rfc_9111_4_2_4_what_forbids_stale() {
         for (value, expected) in [
-            ("max-age=1, must-revalidate", true), ("proxy-revalidate", true), ("s-maxage=5", true), ("no-cache", true),
-            ("max-age=1", false), (r#"no-cache="a""#, false), ("immutable, public", false),
+            ("max-age=1, must-revalidate", true),
+            ("proxy-revalidate", true),
+            ("s-maxage=5", true),
+            ("no-cache", true),
+            ("max-age=1", false),
+            (r#"no-cache="a""#, false),
+            ("immutable, public", false),
         ] {
             assert_eq!(read(&[("Cache-Control", value)]).forbids_stale(), expected, "{value}");
         }

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use super::RequestHead;
 use super::controls::Scope;
 use super::directives::RequestDirectives;
 use super::entry::{Entry, Record};
@@ -12,7 +13,6 @@ use super::policy::OriginPolicy;
 use super::range::{Cut, cut};
 use super::status::Forwarded;
 use super::vary::{self, Selected};
-use super::RequestHead;
 use crate::clock::Timestamp;
 
 /// Why the cache takes no part in a request.
@@ -143,7 +143,8 @@ fn reuse(entry: &Entry, life: &Freshness, asked: &RequestDirectives, policy: &Or
     // RFC 8246 §2: a reload of an immutable response that is fresh needs no-cache to reach the origin.
     let reload_ignored = fresh && controls.immutable;
     // §5.2.1.1: 0 asks for a validated answer, also of what arrived this very second.
-    let too_old = asked.max_age_seconds.is_some_and(|limit| life.age_seconds() > limit || limit == 0) && !reload_ignored;
+    let too_old =
+        asked.max_age_seconds.is_some_and(|limit| life.age_seconds() > limit || limit == 0) && !reload_ignored;
     let not_fresh_enough =
         asked.min_fresh_seconds.is_some_and(|wanted| life.remaining_millis() < wanted.saturating_mul(1000));
     if asked.no_cache || too_old || not_fresh_enough {

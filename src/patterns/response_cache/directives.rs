@@ -159,7 +159,10 @@ mod tests {
     fn rfc_9111_5_2_tokens_quoted_strings_and_nonsense() {
         check("Max-Age=5, PUBLIC", &[("max-age", text("5")), ("public", Argument::Absent)]);
         check(r#"max-age="5""#, &[("max-age", text("5"))]);
-        check(r#"ext="max-age=9, no-store", max-age=1"#, &[("ext", text("max-age=9, no-store")), ("max-age", text("1"))]);
+        check(
+            r#"ext="max-age=9, no-store", max-age=1"#,
+            &[("ext", text("max-age=9, no-store")), ("max-age", text("1"))],
+        );
         check(r#"a="b\"c""#, &[("a", text("b\"c"))]);
         check("max-age =5", &[("max-age", Argument::Malformed)]);
         check("max-age= 5", &[("max-age", Argument::Malformed)]);
@@ -172,9 +175,19 @@ mod tests {
     #[test]
     fn rfc_9111_1_2_2_delta_seconds_are_digits_and_saturate() {
         for (value, expected) in [
-            ("3600", Some(3600)), ("003600", Some(3600)), ("0", Some(0)), ("2147483648", Some(1 << 31)),
-            ("99999999999", Some(1 << 31)), ("99999999999999999999999", Some(1 << 31)), ("-1", None), ("3600.0", None),
-            ("3600a", None), ("a3600", None), ("'3600'", None), ("", None), ("+5", None),
+            ("3600", Some(3600)),
+            ("003600", Some(3600)),
+            ("0", Some(0)),
+            ("2147483648", Some(1 << 31)),
+            ("99999999999", Some(1 << 31)),
+            ("99999999999999999999999", Some(1 << 31)),
+            ("-1", None),
+            ("3600.0", None),
+            ("3600a", None),
+            ("a3600", None),
+            ("'3600'", None),
+            ("", None),
+            ("+5", None),
         ] {
             assert_eq!(delta_seconds(value), expected, "{value}");
         }
@@ -182,7 +195,8 @@ mod tests {
 
     #[test]
     fn rfc_9111_5_2_1_request_directives() {
-        let headers = Headers::from_pairs([("Cache-Control", "no-cache, max-age=5, max-stale, min-fresh=7, x")]).unwrap();
+        let headers =
+            Headers::from_pairs([("Cache-Control", "no-cache, max-age=5, max-stale, min-fresh=7, x")]).unwrap();
         let asked = RequestDirectives::read(&headers);
         assert!(asked.no_cache && !asked.no_store && !asked.only_if_cached);
         assert_eq!((asked.max_age_seconds, asked.min_fresh_seconds), (Some(5), Some(7)));

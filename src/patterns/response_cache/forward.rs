@@ -9,24 +9,57 @@ use super::validation;
 
 /// Fields of one connection alone (RFC 9110 §7.6.1, RFC 9111 §3.1).
 const HOP_BY_HOP: [&str; 10] = [
-    "connection", "keep-alive", "proxy-authenticate", "proxy-authentication-info", "proxy-authorization",
-    "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade",
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authentication-info",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
 ];
 
 /// Request fields by which a client can make an origin answer for another host, path or method, although the key knows only
 /// the request line: the cache poisoning fields of Kettle, "Practical Web Cache Poisoning" (2018), and those Workers Cache
 /// puts into its key. They never reach the origin.
 const POISONING: [&str; 19] = [
-    "forwarded", "x-forwarded-host", "x-forwarded-path", "x-forwarded-port", "x-forwarded-prefix", "x-forwarded-proto",
-    "x-forwarded-scheme", "x-forwarded-server", "x-host", "x-http-host-override", "x-http-method", "x-http-method-override",
-    "x-method-override", "x-original-host", "x-original-uri", "x-original-url", "x-override-url", "x-proxy-url", "x-rewrite-url",
+    "forwarded",
+    "x-forwarded-host",
+    "x-forwarded-path",
+    "x-forwarded-port",
+    "x-forwarded-prefix",
+    "x-forwarded-proto",
+    "x-forwarded-scheme",
+    "x-forwarded-server",
+    "x-host",
+    "x-http-host-override",
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+    "x-original-host",
+    "x-original-uri",
+    "x-original-url",
+    "x-override-url",
+    "x-proxy-url",
+    "x-rewrite-url",
 ];
 
 /// Fields a sender may not take away by naming them in `Connection` (RFC 9110 §7.6.1: what is meant for all recipients must not
 /// be named there); dropping them would change what the cache may do.
 const NOT_NOMINATED: [&str; 11] = [
-    "age", "authorization", "cache-control", "cdn-cache-control", "cookie", "date", "expires", "host", "kv-patterns-cache-control",
-    "set-cookie", "vary",
+    "age",
+    "authorization",
+    "cache-control",
+    "cdn-cache-control",
+    "cookie",
+    "date",
+    "expires",
+    "host",
+    "kv-patterns-cache-control",
+    "set-cookie",
+    "vary",
 ];
 
 /// Conditions and ranges, which the cache answers itself when it validates.

@@ -85,7 +85,8 @@ impl Freshness {
 
     /// For how long from now the response can be of any use without a validator, in milliseconds.
     pub fn useful_millis(&self) -> u64 {
-        let windows = [self.stale_while_revalidate_millis, self.stale_if_error_millis, self.stale_if_unreachable_millis];
+        let windows =
+            [self.stale_while_revalidate_millis, self.stale_if_error_millis, self.stale_if_unreachable_millis];
         let longest = windows.into_iter().max().unwrap_or(0);
         self.lifetime_millis.saturating_add(longest).saturating_sub(self.age_millis)
     }

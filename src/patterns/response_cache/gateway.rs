@@ -257,8 +257,9 @@ where
     fn spare_failing_origin(&self, request: &RequestHead, slot: &Slot, decision: Decision) -> Decision {
         let now = self.clock.now();
         let failing = slot.origin_failed_at.is_some_and(|at| now < at.plus_seconds(FAILED_SECONDS));
-        let (Decision::Revalidate(entry, life, _) | Decision::Fetch(Some((entry, life)), _) | Decision::ServeAndRefresh(entry, life)) =
-            &decision
+        let (Decision::Revalidate(entry, life, _)
+        | Decision::Fetch(Some((entry, life)), _)
+        | Decision::ServeAndRefresh(entry, life)) = &decision
         else {
             return decision;
         };
@@ -285,7 +286,8 @@ where
     /// Asks the origin in the background, unless somebody is doing so already.
     fn refresh(&self, entry: &Rc<Entry>, request: &RequestHead, key: &Key) {
         let Some(lead) = self.lead(key) else { return };
-        let (gateway, entry, key, request) = (self.clone(), Rc::clone(entry), key.clone(), forward::refresh_of(request));
+        let (gateway, entry, key, request) =
+            (self.clone(), Rc::clone(entry), key.clone(), forward::refresh_of(request));
         self.background.spawn(async move {
             let visit = Visit {
                 request: &request,
@@ -559,8 +561,11 @@ where
         let write = Write::expiring_in(seconds.max().unwrap_or(0).min(RECORD_SECONDS_MAX));
         self.background.spawn(async move {
             // A write that fails leaves the older copy, which has its own freshness; the next fill tries again.
-            let outcome =
-                if record.is_empty() { store.delete(&key).await } else { store.put(&key, &record.encode(), write).await };
+            let outcome = if record.is_empty() {
+                store.delete(&key).await
+            } else {
+                store.put(&key, &record.encode(), write).await
+            };
             drop(outcome);
         });
     }
@@ -594,7 +599,9 @@ where
     fn learn_from_head(&self, visit: &Visit<'_>, exchange: Exchange<'_>) {
         let Some(entry) = &visit.fallback else { return };
         match update_from_head(entry, exchange, &self.site.policy) {
-            HeadUpdate::Freshened(fresh) => self.keep(visit.key, &fresh, changed(entry, &fresh) || self.life(&fresh).is_fresh()),
+            HeadUpdate::Freshened(fresh) => {
+                self.keep(visit.key, &fresh, changed(entry, &fresh) || self.life(&fresh).is_fresh())
+            }
             HeadUpdate::Outdated => self.withdraw(visit.key, entry),
             HeadUpdate::Unrelated => {}
         }

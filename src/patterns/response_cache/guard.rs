@@ -15,7 +15,10 @@ const STATIC_TYPES: [(&[&str], &[&str]); 8] = [
     (&["js", "mjs"], &["text/javascript", "application/javascript", "application/x-javascript"]),
     (&["json", "map"], &["application/json", "text/json", "application/manifest+json"]),
     (&["png", "jpg", "jpeg", "gif", "webp", "avif", "bmp", "ico", "svg", "svgz", "tif", "tiff"], &["image/"]),
-    (&["woff", "woff2", "ttf", "otf", "eot"], &["font/", "application/font", "application/vnd.ms-fontobject", "application/x-font"]),
+    (
+        &["woff", "woff2", "ttf", "otf", "eot"],
+        &["font/", "application/font", "application/vnd.ms-fontobject", "application/x-font"],
+    ),
     (&["mp3", "ogg", "flac", "wav", "mp4", "webm", "avi", "mkv", "m4a"], &["audio/", "video/", "application/ogg"]),
     (&["pdf"], &["application/pdf"]),
     (&["txt", "csv", "md"], &["text/plain", "text/csv", "text/markdown"]),
@@ -25,7 +28,10 @@ const STATIC_TYPES: [(&[&str], &[&str]); 8] = [
 pub fn suspicious(target: &Target) -> bool {
     let path = target.path().to_ascii_lowercase();
     let segments_climb = path.split('/').any(|segment| segment == ".." || segment == ".");
-    path.contains([';', '\\']) || path.contains("//") || segments_climb || ENCODED.iter().any(|code| path.contains(code))
+    path.contains([';', '\\'])
+        || path.contains("//")
+        || segments_climb
+        || ENCODED.iter().any(|code| path.contains(code))
 }
 
 /// Whether the last segment has the extension of a static file but the content is of another type: the sign of a
@@ -34,9 +40,12 @@ pub fn disguised(target: &Target, response: &Headers) -> bool {
     let segment = target.path().rsplit('/').next().unwrap_or_default();
     let Some((_, extension)) = segment.rsplit_once('.') else { return false };
     let extension = extension.to_ascii_lowercase();
-    let Some((_, types)) = STATIC_TYPES.iter().find(|(names, _)| names.contains(&extension.as_str())) else { return false };
+    let Some((_, types)) = STATIC_TYPES.iter().find(|(names, _)| names.contains(&extension.as_str())) else {
+        return false;
+    };
     let content_type = response.single("content-type").unwrap_or_default().to_ascii_lowercase();
-    !content_type.starts_with("application/octet-stream") && !types.iter().any(|prefix| content_type.starts_with(prefix))
+    !content_type.starts_with("application/octet-stream")
+        && !types.iter().any(|prefix| content_type.starts_with(prefix))
 }
 
 #[cfg(test)]
@@ -50,9 +59,23 @@ mod tests {
     #[test]
     fn paths_that_two_parsers_read_differently_are_suspicious() {
         for path in [
-            "/account%2fx.css", "/account%2Fx.css", "/account;x.css", "/account%3bx.css", "/account%00.css", "/account%0ax.css",
-            "/account%23x.css", "/account%3fx.css", "/static/../account", "/static/..%2faccount", "/static/%2e%2e/account",
-            "//account", "/a//b", "/static\\..\\account", "/account%5cx.css", "/account%252fx.css", "/./account",
+            "/account%2fx.css",
+            "/account%2Fx.css",
+            "/account;x.css",
+            "/account%3bx.css",
+            "/account%00.css",
+            "/account%0ax.css",
+            "/account%23x.css",
+            "/account%3fx.css",
+            "/static/../account",
+            "/static/..%2faccount",
+            "/static/%2e%2e/account",
+            "//account",
+            "/a//b",
+            "/static\\..\\account",
+            "/account%5cx.css",
+            "/account%252fx.css",
+            "/./account",
         ] {
             assert!(suspicious(&target(path)), "{path}");
         }

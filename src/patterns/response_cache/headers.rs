@@ -132,8 +132,7 @@ pub fn trim(value: &str) -> &str {
 
 /// Whether `text` is a token (RFC 9110 §5.6.2).
 pub fn is_token(text: &str) -> bool {
-    !text.is_empty()
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
 
 /// The members of a comma-separated list (RFC 9110 §5.6.1): commas inside quoted strings do not separate, empty members

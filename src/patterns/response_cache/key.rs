@@ -12,7 +12,14 @@ pub fn material(scope: &[&str], target: &Target, policy: &OriginPolicy) -> Vec<u
     let mut parts: Vec<&str> = scope.to_vec();
     // An empty query is another URI than none, so its presence is a part of its own.
     let presence = if query.is_some() { "?" } else { "" };
-    parts.extend(["GET", target.scheme(), target.authority(), target.path(), presence, query.as_deref().unwrap_or_default()]);
+    parts.extend([
+        "GET",
+        target.scheme(),
+        target.authority(),
+        target.path(),
+        presence,
+        query.as_deref().unwrap_or_default(),
+    ]);
     let mut material = Vec::new();
     for part in parts {
         material.extend_from_slice(&(part.len() as u64).to_be_bytes());

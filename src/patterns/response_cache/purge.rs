@@ -69,7 +69,13 @@ fn keys<'a>(site: &Site, target: &Target, tags: impl Iterator<Item = &'a str>) -
 ///
 /// # Errors
 /// KV's.
-pub async fn purge<S: Store>(store: &S, isolate: &Isolate, site: &Site, scope: Scope<'_>, now: Timestamp) -> Result<(), Error> {
+pub async fn purge<S: Store>(
+    store: &S,
+    isolate: &Isolate,
+    site: &Site,
+    scope: Scope<'_>,
+    now: Timestamp,
+) -> Result<(), Error> {
     let key = key(site, scope);
     let value = codec::encode(&Mark { at: now })?;
     store.put(&key, &value, Write::expiring_in(RECORD_SECONDS_MAX.saturating_add(86_400))).await?;

@@ -43,7 +43,13 @@ pub struct Reply {
 
 /// Fields that describe content a 304 does not have (RFC 9110 §15.4.5).
 const CONTENT_FIELDS: [&str; 7] = [
-    "content-disposition", "content-encoding", "content-language", "content-length", "content-md5", "content-range", "content-type",
+    "content-disposition",
+    "content-encoding",
+    "content-language",
+    "content-length",
+    "content-md5",
+    "content-range",
+    "content-type",
 ];
 
 /// The answer to `request` from `entry`, whose life at this moment is `freshness`.

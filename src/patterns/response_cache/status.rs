@@ -104,7 +104,11 @@ fn add(text: &mut String, name: &str, value: &str) {
 /// `detail` may be a token; everything else is a string. What fits neither is left out.
 fn item(value: &str, token_allowed: bool) -> Option<String> {
     let starts_like_a_token = value.starts_with(|first: char| first.is_ascii_alphabetic());
-    if token_allowed && starts_like_a_token && is_token(value) { Some(value.to_owned()) } else { structured::string(value) }
+    if token_allowed && starts_like_a_token && is_token(value) {
+        Some(value.to_owned())
+    } else {
+        structured::string(value)
+    }
 }
 
 /// `X-Cache`.

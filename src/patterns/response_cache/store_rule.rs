@@ -174,9 +174,9 @@ fn draft(exchange: &Exchange<'_>, controls: &ResponseControls, policy: &OriginPo
     response.headers.check_size().map_err(|_| Refusal::HeadersTooLarge)?;
     let mut headers = response.headers.clone();
     forward::strip_hop_by_hop(&mut headers);
-    let withheld = |name: &str| [&controls.no_cache, &controls.private].iter().any(|scope| {
-        scope.fields().iter().any(|field| field == name)
-    });
+    let withheld = |name: &str| {
+        [&controls.no_cache, &controls.private].iter().any(|scope| scope.fields().iter().any(|field| field == name))
+    };
     headers.retain(|name| !withheld(name));
     if headers.contains("set-cookie") {
         match policy.set_cookie {

@@ -29,7 +29,8 @@ impl Target {
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, rest) = rest.split_at_checked(end)?;
         let authority = authority.to_ascii_lowercase();
-        let authority = authority.strip_suffix(default_port).or_else(|| authority.strip_suffix(':')).unwrap_or(&authority);
+        let authority =
+            authority.strip_suffix(default_port).or_else(|| authority.strip_suffix(':')).unwrap_or(&authority);
         if authority.is_empty() || authority.contains(['@', '\\']) {
             return None;
         }
@@ -170,11 +171,21 @@ mod tests {
     fn rfc_3986_5_4_references() {
         let base = Target::parse("http://a/b/c/d?q").unwrap();
         for (reference, expected) in [
-            ("g", Some("http://a/b/c/g")), ("./g", Some("http://a/b/c/g")), ("/g", Some("http://a/g")),
-            ("//g", Some("http://g/")), ("?y", Some("http://a/b/c/d?y")), ("g?y", Some("http://a/b/c/g?y")),
-            ("", Some("http://a/b/c/d?q")), ("#s", Some("http://a/b/c/d?q")), ("..", Some("http://a/b/")),
-            ("../g", Some("http://a/b/g")), ("../../../g", Some("http://a/g")), ("g/.", Some("http://a/b/c/g/")),
-            ("http://x/../y", Some("http://x/y")), ("mailto:x", None), ("a b", None),
+            ("g", Some("http://a/b/c/g")),
+            ("./g", Some("http://a/b/c/g")),
+            ("/g", Some("http://a/g")),
+            ("//g", Some("http://g/")),
+            ("?y", Some("http://a/b/c/d?y")),
+            ("g?y", Some("http://a/b/c/g?y")),
+            ("", Some("http://a/b/c/d?q")),
+            ("#s", Some("http://a/b/c/d?q")),
+            ("..", Some("http://a/b/")),
+            ("../g", Some("http://a/b/g")),
+            ("../../../g", Some("http://a/g")),
+            ("g/.", Some("http://a/b/c/g/")),
+            ("http://x/../y", Some("http://x/y")),
+            ("mailto:x", None),
+            ("a b", None),
         ] {
             assert_eq!(base.resolve(reference).map(|target| target.to_string()).as_deref(), expected, "{reference}");
         }

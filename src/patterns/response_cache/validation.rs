@@ -19,7 +19,9 @@ pub fn conditions(entry: &Entry) -> Vec<(&'static str, String)> {
     if let Some(etag) = entry.etag() {
         conditions.push(("if-none-match", etag.to_owned()));
     }
-    if let Some(modified) = entry.stored().headers.single("last-modified").filter(|_| entry.last_modified_seconds().is_some()) {
+    if let Some(modified) =
+        entry.stored().headers.single("last-modified").filter(|_| entry.last_modified_seconds().is_some())
+    {
         conditions.push(("if-modified-since", modified.to_owned()));
     }
     conditions
@@ -121,8 +123,7 @@ pub fn update_from_head(entry: &Entry, exchange: Exchange<'_>, policy: &OriginPo
     }
     let seconds = |text: &str| date::parse(text, exchange.received_at);
     let same_tag = answer.single("etag").is_none_or(|new| entry.etag() == Some(new));
-    let same_date =
-        answer.single("last-modified").is_none_or(|new| seconds(new) == entry.last_modified_seconds());
+    let same_date = answer.single("last-modified").is_none_or(|new| seconds(new) == entry.last_modified_seconds());
     let decodable = entry.stored().headers.contains("content-encoding");
     let length = entry.stored().body.len().to_string();
     let same_length = decodable || answer.single("content-length").is_none_or(|new| new == length);
@@ -203,7 +204,9 @@ mod tests {
 
     #[test]
     fn rfc_9110_8_8_3_2_comparison() {
-        assert!(same_weak_tag("W/\"1\"", "\"1\"") && same_weak_tag("W/\"1\"", "W/\"1\"") && same_weak_tag("\"1\"", "\"1\""));
+        assert!(
+            same_weak_tag("W/\"1\"", "\"1\"") && same_weak_tag("W/\"1\"", "W/\"1\"") && same_weak_tag("\"1\"", "\"1\"")
+        );
         assert!(!same_weak_tag("\"1\"", "\"2\"") && !same_weak_tag("w/\"1\"", "\"1\""));
         assert!(same_strong_tag("\"1\"", "\"1\""));
         assert!(!same_strong_tag("W/\"1\"", "W/\"1\"") && !same_strong_tag("W/\"1\"", "\"1\""));

@@ -72,7 +72,10 @@ impl Selector {
         let wanted = normalised(request, "accept-language");
         self.0.iter().any(|(name, _)| name == "accept-language")
             && self.0.iter().all(|(name, value)| name == "accept-language" || normalised(request, name) == *value)
-            && wanted.as_deref().and_then(only_favourite).is_some_and(|favourite| favourite.eq_ignore_ascii_case(language))
+            && wanted
+                .as_deref()
+                .and_then(only_favourite)
+                .is_some_and(|favourite| favourite.eq_ignore_ascii_case(language))
     }
 }
 
@@ -162,9 +165,8 @@ mod tests {
 
     #[track_caller]
     fn same(name: &str, one: &[&str], other: &[&str], expected: bool) {
-        let value = |lines: &[&str]| {
-            normalised(&Headers::from_pairs(lines.iter().map(|line| (name, *line))).unwrap(), name)
-        };
+        let value =
+            |lines: &[&str]| normalised(&Headers::from_pairs(lines.iter().map(|line| (name, *line))).unwrap(), name);
         assert_eq!(value(one) == value(other), expected, "{one:?} {other:?}");
     }
 
@@ -187,7 +189,10 @@ mod tests {
     #[test]
     fn a_favourite_language_must_be_alone() {
         for (list, expected) in [
-            ("de;q=1000,fr;q=500", Some("de")), ("de;q=1000", Some("de")), ("de;q=1000,en;q=1000", None), ("*;q=1000", None),
+            ("de;q=1000,fr;q=500", Some("de")),
+            ("de;q=1000", Some("de")),
+            ("de;q=1000,en;q=1000", None),
+            ("*;q=1000", None),
             ("de;q=0", None),
         ] {
             assert_eq!(only_favourite(list), expected, "{list}");

@@ -10,15 +10,27 @@ fn check(stored: &[(&str, &str)], asked: &[(&str, &str)], not_modified: bool) {
     world.origin(200, &headers, "body").get(&[]);
     let got = world.get(asked);
     let expected = if not_modified { (304, "") } else { (200, "body") };
-    assert_eq!((got.status, got.text().as_str(), got.from), (expected.0, expected.1, From::Cache), "{stored:?} {asked:?}");
+    assert_eq!(
+        (got.status, got.text().as_str(), got.from),
+        (expected.0, expected.1, From::Cache),
+        "{stored:?} {asked:?}"
+    );
 }
 
 #[test]
 fn rfc_9110_13_1_2_if_none_match_compares_weakly_in_lists() {
     let tag = &[("ETag", "\"abc\"")][..];
     for (asked, not_modified) in [
-        ("\"abc\"", true), ("W/\"abc\"", true), ("\"abc\", \"x\"", true), ("\"x\", \"abc\", \"y\"", true), ("\"x\" ,\"abc\"", true),
-        ("*", true), ("\"x\"", false), ("abc", false), ("w/\"abc\"", false), ("", false),
+        ("\"abc\"", true),
+        ("W/\"abc\"", true),
+        ("\"abc\", \"x\"", true),
+        ("\"x\", \"abc\", \"y\"", true),
+        ("\"x\" ,\"abc\"", true),
+        ("*", true),
+        ("\"x\"", false),
+        ("abc", false),
+        ("w/\"abc\"", false),
+        ("", false),
     ] {
         check(tag, &[("If-None-Match", asked)], not_modified);
     }
@@ -41,8 +53,16 @@ fn rfc_9110_13_1_3_if_modified_since() {
     check(stored, &[("If-Modified-Since", "yesterday")], false);
     check(&[], &[("If-Modified-Since", &later)], false);
     check(&[], &[("If-Modified-Since", &world.date(0))], true);
-    check(&[("Last-Modified", "Sun, 06 Nov 1994 08:49:37 GMT")], &[("If-Modified-Since", "Sunday, 06-Nov-94 08:49:37 GMT")], true);
-    check(&[("Last-Modified", "Sun, 06 Nov 1994 08:49:37 GMT")], &[("If-Modified-Since", "Sun Nov  6 08:49:37 1994")], true);
+    check(
+        &[("Last-Modified", "Sun, 06 Nov 1994 08:49:37 GMT")],
+        &[("If-Modified-Since", "Sunday, 06-Nov-94 08:49:37 GMT")],
+        true,
+    );
+    check(
+        &[("Last-Modified", "Sun, 06 Nov 1994 08:49:37 GMT")],
+        &[("If-Modified-Since", "Sun Nov  6 08:49:37 1994")],
+        true,
+    );
 }
 
 #[test]
@@ -58,8 +78,13 @@ fn rfc_9110_13_2_2_if_none_match_goes_before_if_modified_since() {
 fn rfc_9110_15_4_5_a_304_has_the_fields_a_client_needs_and_none_of_the_contents() {
     let mut world = World::new();
     let headers = [
-        ("Cache-Control", "max-age=3600"), ("ETag", "\"abc\""), ("Vary", "Foo"), ("Content-Location", "/p"), ("Content-Type", "text/plain"),
-        ("Content-Length", "4"), ("Access-Control-Allow-Origin", "*"),
+        ("Cache-Control", "max-age=3600"),
+        ("ETag", "\"abc\""),
+        ("Vary", "Foo"),
+        ("Content-Location", "/p"),
+        ("Content-Type", "text/plain"),
+        ("Content-Length", "4"),
+        ("Access-Control-Allow-Origin", "*"),
     ];
     world.origin(200, &headers, "body").get(&[]);
     let got = world.get(&[("If-None-Match", "\"abc\"")]);
@@ -102,11 +127,13 @@ fn rfc_9111_4_3_2_without_a_stored_response_the_clients_conditions_go_to_the_ori
 fn rfc_9111_4_3_1_both_validators_are_sent_and_the_clients_own_are_not() {
     let mut world = World::new();
     let modified = world.date(-3000);
-    let headers = [("Cache-Control", "max-age=1"), ("ETag", "W/\"abc\""), ("Last-Modified", modified.as_str()), ("Vary", "Foo")];
+    let headers =
+        [("Cache-Control", "max-age=1"), ("ETag", "W/\"abc\""), ("Last-Modified", modified.as_str()), ("Vary", "Foo")];
     world.origin(200, &headers, "body").get(&[("Foo", "1")]);
     world.wait(3);
     world.origin(304, &[], "");
-    let got = world.get(&[("Foo", "1"), ("If-None-Match", "\"client\""), ("Range", "bytes=0-1"), ("If-Range", "\"client\"")]);
+    let got =
+        world.get(&[("Foo", "1"), ("If-None-Match", "\"client\""), ("Range", "bytes=0-1"), ("If-Range", "\"client\"")]);
     assert_eq!((got.from, got.status, got.text().as_str()), (From::Validated, 200, "body"));
     let sent = &world.origin_saw[1].headers;
     assert_eq!(sent.single("if-none-match"), Some("W/\"abc\""));
@@ -118,7 +145,9 @@ fn rfc_9111_4_3_1_both_validators_are_sent_and_the_clients_own_are_not() {
 #[test]
 fn rfc_9111_4_1_another_variants_tag_is_not_sent() {
     let mut world = World::new();
-    world.origin(200, &[("Cache-Control", "max-age=60"), ("ETag", "\"abc\""), ("Vary", "Foo")], "").get(&[("Foo", "1")]);
+    world
+        .origin(200, &[("Cache-Control", "max-age=60"), ("ETag", "\"abc\""), ("Vary", "Foo")], "")
+        .get(&[("Foo", "1")]);
     world.origin(200, &[], "").get(&[("Foo", "2")]);
     assert!(!world.origin_saw[1].headers.contains("if-none-match"));
 }

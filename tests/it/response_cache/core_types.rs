@@ -31,7 +31,7 @@ fn entry(body: &[u8]) -> Rc<Entry> {
 const GOLDEN: &[u8] = &[
     b'K', b'V', b'R', b'C', 1, // magic, version
     31, 35, 113, 13, 74, 203, 195, 137, // checksum
-    1, // entries
+    1,   // entries
     206, 1, 1, 172, 2, 171, 2, // status, requested, received, cost: seven bits a byte
     1, 5, 10, // a part, its first byte, complete length
     1, 1, b't', // tags

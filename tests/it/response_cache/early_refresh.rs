@@ -25,7 +25,9 @@ fn share(life: &Freshness, cost_millis: u64, beta: f64) -> f64 {
 
 #[test]
 fn the_probability_is_exponential_in_what_is_left() {
-    for (remaining, cost, beta) in [(1000, 1000, 1.0), (3000, 1000, 1.0), (500, 1000, 2.0), (1000, 500, 1.0), (100, 0, 1.0)] {
+    for (remaining, cost, beta) in
+        [(1000, 1000, 1.0), (3000, 1000, 1.0), (500, 1000, 2.0), (1000, 500, 1.0), (100, 0, 1.0)]
+    {
         let delta = f64::from(u32::try_from(cost.max(100)).unwrap());
         let expected = (-f64::from(u32::try_from(remaining).unwrap()) / (beta * delta)).exp();
         let found = share(&life(300_000, remaining), cost, beta);

@@ -76,13 +76,22 @@ impl Place {
         let clock = ManualClock::at(START);
         let store = MemoryStore::new(clock.clone());
         let kv = Shaky { store, reads_fail: Rc::default(), writes_fail: Rc::default() };
-        let script = Script { clock: clock.clone(), delay_millis: 0, answers: Rc::new(RefCell::new(VecDeque::new())), seen: Rc::default() };
+        let script = Script {
+            clock: clock.clone(),
+            delay_millis: 0,
+            answers: Rc::new(RefCell::new(VecDeque::new())),
+            seen: Rc::default(),
+        };
         Self { clock, kv, script, isolate: Isolate::new(64 << 20), policy, tenant: "acme" }
     }
 
     fn origin(&self, status: u16, headers: &[(&str, &str)], body: &str) -> &Self {
         let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        self.script.answers.borrow_mut().push_back(Answer::Response { status, headers, body: body.as_bytes().to_vec() });
+        self.script.answers.borrow_mut().push_back(Answer::Response {
+            status,
+            headers,
+            body: body.as_bytes().to_vec(),
+        });
         self
     }
 
@@ -99,7 +108,8 @@ impl Place {
 
     fn site(&self) -> Rc<Site> {
         let tenant = tenant(self.tenant);
-        let site = Site::new(tenant.space("response"), "shop", "https://shop.example/base", self.policy.clone()).unwrap();
+        let site =
+            Site::new(tenant.space("response"), "shop", "https://shop.example/base", self.policy.clone()).unwrap();
         Rc::new(site.purgeable(tenant.space("response-purge")))
     }
 
@@ -111,7 +121,12 @@ impl Place {
         self.send_full(method, path, headers).0
     }
 
-    fn send_full(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> (Got, kv_patterns::patterns::response_cache::headers::Headers) {
+    fn send_full(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> (Got, kv_patterns::patterns::response_cache::headers::Headers) {
         let meter = Meter::default();
         let background = Deferred::default();
         let site = self.site();
@@ -350,8 +365,15 @@ struct Step {
     wait: u8,
 }
 
-const CONTROLS: [&str; 7] =
-    ["max-age=60", "public, max-age=60", "private, max-age=60", "no-store", "s-maxage=60", "max-age=1, stale-while-revalidate=60", "no-cache"];
+const CONTROLS: [&str; 7] = [
+    "max-age=60",
+    "public, max-age=60",
+    "private, max-age=60",
+    "no-store",
+    "s-maxage=60",
+    "max-age=1, stale-while-revalidate=60",
+    "no-cache",
+];
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]

@@ -19,8 +19,20 @@ fn key(uri: &str, policy: &OriginPolicy) -> Vec<u8> {
 fn rfc_9111_2_the_key_is_the_uri_and_nothing_is_decoded() {
     let policy = OriginPolicy::default();
     let uris = [
-        "https://a/x", "http://a/x", "https://b/x", "https://a:8443/x", "https://a/X", "https://a/x/", "https://a/x?", "https://a/x?a=1",
-        "https://a/x?a=1&b=2", "https://a/x?b=2&a=1", "https://a/%78", "https://a/x%2f", "https://a/x?A=1", "https://a/x?a=1;b=2",
+        "https://a/x",
+        "http://a/x",
+        "https://b/x",
+        "https://a:8443/x",
+        "https://a/X",
+        "https://a/x/",
+        "https://a/x?",
+        "https://a/x?a=1",
+        "https://a/x?a=1&b=2",
+        "https://a/x?b=2&a=1",
+        "https://a/%78",
+        "https://a/x%2f",
+        "https://a/x?A=1",
+        "https://a/x?a=1;b=2",
     ];
     for (at, one) in uris.iter().enumerate() {
         for (other_at, other) in uris.iter().enumerate() {
@@ -47,16 +59,43 @@ fn an_operator_may_call_parameters_irrelevant() {
 #[test]
 fn fields_that_could_poison_never_reach_the_origin() {
     for name in [
-        "Forwarded", "X-Forwarded-Host", "X-Forwarded-Scheme", "X-Forwarded-Proto", "X-Forwarded-Port", "X-Forwarded-Prefix", "X-Host",
-        "X-Original-URL", "X-Rewrite-URL", "X-HTTP-Method", "X-HTTP-Method-Override", "X-Method-Override", "Host", "Connection",
-        "Transfer-Encoding", "TE", "Upgrade", "Proxy-Authorization", "Keep-Alive", "Content-Length",
+        "Forwarded",
+        "X-Forwarded-Host",
+        "X-Forwarded-Scheme",
+        "X-Forwarded-Proto",
+        "X-Forwarded-Port",
+        "X-Forwarded-Prefix",
+        "X-Host",
+        "X-Original-URL",
+        "X-Rewrite-URL",
+        "X-HTTP-Method",
+        "X-HTTP-Method-Override",
+        "X-Method-Override",
+        "Host",
+        "Connection",
+        "Transfer-Encoding",
+        "TE",
+        "Upgrade",
+        "Proxy-Authorization",
+        "Keep-Alive",
+        "Content-Length",
     ] {
         let sent = to_origin(&request("GET", PAGE, &[(name, "x")]), Conditions::Clients);
         assert!(sent.headers.is_empty(), "{name}");
     }
-    let sent = to_origin(&request("GET", PAGE, &[("Connection", "foo, cookie, authorization"), ("Foo", "1"), ("Cookie", "a"), ("Authorization", "b")]), Conditions::Clients);
+    let sent = to_origin(
+        &request(
+            "GET",
+            PAGE,
+            &[("Connection", "foo, cookie, authorization"), ("Foo", "1"), ("Cookie", "a"), ("Authorization", "b")],
+        ),
+        Conditions::Clients,
+    );
     assert_eq!(sent.headers.iter().map(|(name, _)| name).collect::<Vec<_>>(), ["cookie", "authorization"]);
-    let post = to_origin(&request("POST", PAGE, &[("Content-Type", "text/plain"), ("X-HTTP-Method-Override", "DELETE")]), Conditions::Clients);
+    let post = to_origin(
+        &request("POST", PAGE, &[("Content-Type", "text/plain"), ("X-HTTP-Method-Override", "DELETE")]),
+        Conditions::Clients,
+    );
     assert_eq!(post.headers.iter().map(|(name, _)| name).collect::<Vec<_>>(), ["content-type"]);
 }
 
@@ -85,7 +124,14 @@ fn an_explicitly_public_response_answers_requests_with_cookies() {
 #[test]
 fn no_answer_made_for_one_user_reaches_another_unless_the_origin_allows_it() {
     let policies = [
-        "", "max-age=60", "private, max-age=60", "no-store", "no-cache", "public, max-age=60", "s-maxage=60", "must-revalidate, max-age=60",
+        "",
+        "max-age=60",
+        "private, max-age=60",
+        "no-store",
+        "no-cache",
+        "public, max-age=60",
+        "s-maxage=60",
+        "must-revalidate, max-age=60",
         "max-age=0, stale-while-revalidate=60",
     ];
     for seed in 0..40 {
@@ -103,7 +149,8 @@ fn no_answer_made_for_one_user_reaches_another_unless_the_origin_allows_it() {
             if !user.is_empty() {
                 asked.push((if by_cookie { "Cookie" } else { "Authorization" }, user));
             }
-            let made_for = format!("{uri}|{language}|{}|{by_cookie}|{cache_control}", if user.is_empty() { "-" } else { user });
+            let made_for =
+                format!("{uri}|{language}|{}|{by_cookie}|{cache_control}", if user.is_empty() { "-" } else { user });
             let etag = format!("\"{seed}-{step}\"");
             let mut answer = vec![("Vary", "Accept-Language"), ("X-Made-For", &made_for), ("ETag", &etag)];
             if !cache_control.is_empty() {
@@ -117,7 +164,8 @@ fn no_answer_made_for_one_user_reaches_another_unless_the_origin_allows_it() {
             assert_eq!((parts[0], parts[1]), (uri, language), "seed {seed} step {step}");
             if got.from != From::Origin && parts[2] != "-" && parts[2] != user {
                 let shared = ["public", "s-maxage", "must-revalidate"].iter().any(|word| parts[4].contains(word));
-                let cookie_with_lifetime = parts[3] == "true" && parts[4].contains("max-age=") && !parts[4].contains("private");
+                let cookie_with_lifetime =
+                    parts[3] == "true" && parts[4].contains("max-age=") && !parts[4].contains("private");
                 assert!(shared || cookie_with_lifetime, "seed {seed} step {step}: {user} got {body}");
             }
             world.wait(random.next_u64() % 40);

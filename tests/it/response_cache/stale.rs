@@ -47,7 +47,8 @@ fn a_background_refresh_asks_for_the_whole_whatever_the_client_asked_for() {
     let headers = [("Cache-Control", "max-age=1, stale-while-revalidate=60")];
     world.origin(200, &headers, "old").get(&[]);
     world.wait(3);
-    let asked = [("Range", "bytes=0-0"), ("If-None-Match", "\"x\""), ("If-Range", "\"x\""), ("Cache-Control", "max-stale")];
+    let asked =
+        [("Range", "bytes=0-0"), ("If-None-Match", "\"x\""), ("If-Range", "\"x\""), ("Cache-Control", "max-stale")];
     world.origin(200, &headers, "new").send("HEAD", super::world::PAGE, &asked);
     let sent = &world.origin_saw[1];
     assert_eq!((sent.method.as_str(), sent.headers.is_empty()), ("GET", true));
@@ -78,7 +79,10 @@ fn an_operator_can_open_a_window_for_responses_that_name_none() {
     let mut world = World::with_policy(OriginPolicy { stale_seconds: 10, ..default() });
     world.origin(200, &[("Cache-Control", "max-age=1")], "old").get(&[]);
     world.wait(3);
-    assert_eq!(world.origin(200, &[("Cache-Control", "max-age=1, stale-while-revalidate=0")], "new").get(&[]).text(), "old");
+    assert_eq!(
+        world.origin(200, &[("Cache-Control", "max-age=1, stale-while-revalidate=0")], "new").get(&[]).text(),
+        "old"
+    );
     world.wait(3);
     assert_eq!(world.origin(200, &[], "newest").get(&[]).text(), "newest", "the response's own window wins");
 }
@@ -86,7 +90,9 @@ fn an_operator_can_open_a_window_for_responses_that_name_none() {
 #[test]
 fn rfc_5861_4_errors_inside_the_window_are_replaced() {
     let value = "max-age=2, stale-if-error=60";
-    for failure in [Failure::Down, Failure::Status(500), Failure::Status(502), Failure::Status(503), Failure::Status(504)] {
+    for failure in
+        [Failure::Down, Failure::Status(500), Failure::Status(502), Failure::Status(503), Failure::Status(504)]
+    {
         check(default(), value, 61, failure, "", From::StaleCache);
     }
     for status in [400, 404, 410, 501, 505] {

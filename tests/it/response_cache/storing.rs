@@ -55,10 +55,18 @@ fn rfc_9110_9_3_3_a_stored_post_answers_a_get() {
 #[test]
 fn rfc_9111_5_2_2_no_store_private_and_no_cache() {
     for (value, reused) in [
-        ("no-store", false), ("No-StOrE, max-age=3600", false), ("private, max-age=3600", false), ("max-age=3600, no-cache", false),
-        ("max-age=3600, No-CaChE", false), (r#"max-age=3600, private="x""#, true), (r#"max-age=3600, no-cache="x""#, true),
-        (r#"max-age=3600, private="""#, false), ("max-age=3600, must-revalidate", true), ("max-age=3600, immutable", true),
-        (r#"max-age=3600, x="no-store""#, true), (r#"x="y, no-store"#, false),
+        ("no-store", false),
+        ("No-StOrE, max-age=3600", false),
+        ("private, max-age=3600", false),
+        ("max-age=3600, no-cache", false),
+        ("max-age=3600, No-CaChE", false),
+        (r#"max-age=3600, private="x""#, true),
+        (r#"max-age=3600, no-cache="x""#, true),
+        (r#"max-age=3600, private="""#, false),
+        ("max-age=3600, must-revalidate", true),
+        ("max-age=3600, immutable", true),
+        (r#"max-age=3600, x="no-store""#, true),
+        (r#"x="y, no-store"#, false),
     ] {
         check_reuse(&[("Cache-Control", value)], reused);
     }
@@ -77,7 +85,13 @@ fn rfc_9111_5_2_2_3_must_understand_takes_the_place_of_no_store_for_known_status
 #[test]
 fn rfc_9111_5_2_2_4_fields_named_by_no_cache_or_private_are_not_stored() {
     let mut world = World::new();
-    let headers = [("Cache-Control", "max-age=60, no-cache=\"a, B\", private=\"Set-Cookie\""), ("A", "1"), ("B", "2"), ("C", "3"), ("Set-Cookie", "u=1")];
+    let headers = [
+        ("Cache-Control", "max-age=60, no-cache=\"a, B\", private=\"Set-Cookie\""),
+        ("A", "1"),
+        ("B", "2"),
+        ("C", "3"),
+        ("Set-Cookie", "u=1"),
+    ];
     let first = world.origin(200, &headers, "").get(&[]);
     assert_eq!(first.header("a").as_deref(), Some("1"), "the first client gets everything");
     let hit = world.get(&[]);
@@ -90,13 +104,32 @@ fn rfc_9111_5_2_2_4_fields_named_by_no_cache_or_private_are_not_stored() {
 fn rfc_9111_3_1_fields_of_one_connection_are_not_stored_and_others_are() {
     let mut world = World::with_policy(OriginPolicy { set_cookie: SetCookie::Store, ..OriginPolicy::default() });
     let dropped = [
-        ("Connection", "a, cache-control"), ("a", "1"), ("Keep-Alive", "x"), ("Proxy-Authenticate", "x"), ("Proxy-Authentication-Info", "x"),
-        ("Proxy-Authorization", "x"), ("Proxy-Connection", "x"), ("TE", "x"), ("Trailer", "x"), ("Transfer-Encoding", "x"), ("Upgrade", "x"),
+        ("Connection", "a, cache-control"),
+        ("a", "1"),
+        ("Keep-Alive", "x"),
+        ("Proxy-Authenticate", "x"),
+        ("Proxy-Authentication-Info", "x"),
+        ("Proxy-Authorization", "x"),
+        ("Proxy-Connection", "x"),
+        ("TE", "x"),
+        ("Trailer", "x"),
+        ("Transfer-Encoding", "x"),
+        ("Upgrade", "x"),
     ];
     let kept = [
-        ("Test", "1"), ("Content-Type", "text/plain"), ("Content-Encoding", "x"), ("Content-Location", "/foo"), ("Content-MD5", "x"),
-        ("Content-Range", "x"), ("Content-Security-Policy", "x"), ("Clear-Site-Data", "cookies"), ("ETag", "\"a\""),
-        ("Set-Cookie", "a=b"), ("X-Frame-Options", "deny"), ("Strict-Transport-Security", "max-age=1"), ("WWW-Authenticate", "Basic"),
+        ("Test", "1"),
+        ("Content-Type", "text/plain"),
+        ("Content-Encoding", "x"),
+        ("Content-Location", "/foo"),
+        ("Content-MD5", "x"),
+        ("Content-Range", "x"),
+        ("Content-Security-Policy", "x"),
+        ("Clear-Site-Data", "cookies"),
+        ("ETag", "\"a\""),
+        ("Set-Cookie", "a=b"),
+        ("X-Frame-Options", "deny"),
+        ("Strict-Transport-Security", "max-age=1"),
+        ("WWW-Authenticate", "Basic"),
     ];
     let all: Vec<_> = [FRESH].into_iter().chain(dropped).chain(kept).collect();
     world.origin(200, &all, "").get(&[]);
@@ -114,8 +147,12 @@ fn rfc_9111_3_1_fields_of_one_connection_are_not_stored_and_others_are() {
 fn rfc_9111_3_5_authorization_needs_permission_to_share() {
     let authorized = request("GET", PAGE, &[("Authorization", "Bearer x")]);
     for (value, expected) in [
-        ("max-age=60", Some(Refusal::Authorization)), ("max-age=60, public", None), ("max-age=60, must-revalidate", None),
-        ("s-maxage=60", None), ("max-age=60, proxy-revalidate", Some(Refusal::Authorization)), ("max-age=60, private", Some(Refusal::Private)),
+        ("max-age=60", Some(Refusal::Authorization)),
+        ("max-age=60, public", None),
+        ("max-age=60, must-revalidate", None),
+        ("s-maxage=60", None),
+        ("max-age=60, proxy-revalidate", Some(Refusal::Authorization)),
+        ("max-age=60, private", Some(Refusal::Private)),
     ] {
         check(&authorized, &response(200, &[("Cache-Control", value)]), expected);
     }
@@ -127,10 +164,15 @@ fn rfc_9111_3_5_authorization_needs_permission_to_share() {
 #[test]
 fn a_cookie_set_by_the_response_is_refused_stripped_or_stored() {
     for (set_cookie, from, cookie) in [
-        (SetCookie::Refuse, From::Origin, Some("u=2")), (SetCookie::Strip, From::Cache, None), (SetCookie::Store, From::Cache, Some("u=1")),
+        (SetCookie::Refuse, From::Origin, Some("u=2")),
+        (SetCookie::Strip, From::Cache, None),
+        (SetCookie::Store, From::Cache, Some("u=1")),
     ] {
         let mut world = World::with_policy(OriginPolicy { set_cookie, ..OriginPolicy::default() });
-        assert_eq!(world.origin(200, &[FRESH, ("Set-Cookie", "u=1")], "").get(&[]).header("set-cookie").as_deref(), Some("u=1"));
+        assert_eq!(
+            world.origin(200, &[FRESH, ("Set-Cookie", "u=1")], "").get(&[]).header("set-cookie").as_deref(),
+            Some("u=1")
+        );
         world.origin(200, &[FRESH, ("Set-Cookie", "u=2")], "");
         let got = world.get(&[]);
         assert_eq!((got.from, got.header("set-cookie").as_deref()), (from, cookie), "{set_cookie:?}");
@@ -193,7 +235,8 @@ fn rfc_9111_3_3_a_truncated_body_is_not_stored() {
 
 #[test]
 fn tags_come_from_the_operator_and_the_response() {
-    let (get, head) = (request("GET", PAGE, &[]), response(200, &[FRESH, ("Cache-Tag", "a, b"), ("Cache-Tag", "shop")]));
+    let (get, head) =
+        (request("GET", PAGE, &[]), response(200, &[FRESH, ("Cache-Tag", "a, b"), ("Cache-Tag", "shop")]));
     let policy = OriginPolicy { tags: vec!["shop".into()], ..OriginPolicy::default() };
     let exchange = Exchange { request: &get, response: &head, requested_at: START, received_at: START };
     let entry = decide_store(exchange, &policy).unwrap().finish(Rc::from([])).unwrap();

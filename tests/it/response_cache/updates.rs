@@ -17,10 +17,17 @@ fn after_304(old: &[(&str, &str)], new: &[(&str, &str)]) -> (World, super::world
 #[test]
 fn rfc_9111_3_2_a_304_updates_fields_but_not_those_the_bytes_depend_on() {
     for (name, old, new, updated) in [
-        ("Test", "1", "2", true), ("X-Content-Foo", "1", "2", true), ("Content-Foo", "1", "2", true), ("Content-Location", "/a", "/b", true),
-        ("Content-Security-Policy", "a", "b", true), ("Content-Type", "text/plain", "text/plain;charset=utf-8", true),
-        ("Expires", "Fri, 01 Jan 2038 01:01:01 GMT", "Mon, 11 Jan 2038 11:11:11 GMT", true), ("Set-Cookie", "a=b", "a=c", true),
-        ("X-Frame-Options", "deny", "sameorigin", true), ("Content-Length", "4", "10", false), ("Content-Encoding", "a", "b", false),
+        ("Test", "1", "2", true),
+        ("X-Content-Foo", "1", "2", true),
+        ("Content-Foo", "1", "2", true),
+        ("Content-Location", "/a", "/b", true),
+        ("Content-Security-Policy", "a", "b", true),
+        ("Content-Type", "text/plain", "text/plain;charset=utf-8", true),
+        ("Expires", "Fri, 01 Jan 2038 01:01:01 GMT", "Mon, 11 Jan 2038 11:11:11 GMT", true),
+        ("Set-Cookie", "a=b", "a=c", true),
+        ("X-Frame-Options", "deny", "sameorigin", true),
+        ("Content-Length", "4", "10", false),
+        ("Content-Encoding", "a", "b", false),
         ("Content-Range", "a", "b", false),
     ] {
         let fresh = ("Cache-Control", "max-age=2");
@@ -29,7 +36,11 @@ fn rfc_9111_3_2_a_304_updates_fields_but_not_those_the_bytes_depend_on() {
         let lower = name.to_ascii_lowercase();
         assert_eq!((got.from, got.header(&lower).as_deref()), (From::Validated, Some(expected)), "{name}");
         let hit = world.get(&[]);
-        assert_eq!((hit.from, hit.header(&lower).as_deref(), hit.text().as_str()), (From::Cache, Some(expected), "body"), "{name}");
+        assert_eq!(
+            (hit.from, hit.header(&lower).as_deref(), hit.text().as_str()),
+            (From::Cache, Some(expected), "body"),
+            "{name}"
+        );
     }
 }
 
@@ -49,7 +60,11 @@ fn rfc_9111_4_3_4_a_304_about_another_representation_updates_nothing() {
     let mut world = World::new();
     world.origin(200, &[("Cache-Control", "max-age=2"), ("ETag", "\"a\"")], "old").get(&[]);
     world.wait(3);
-    world.origin(304, &[("ETag", "\"b\"")], "").origin(200, &[("ETag", "\"b\""), ("Cache-Control", "max-age=9")], "new");
+    world.origin(304, &[("ETag", "\"b\"")], "").origin(
+        200,
+        &[("ETag", "\"b\""), ("Cache-Control", "max-age=9")],
+        "new",
+    );
     let got = world.get(&[]);
     assert_eq!((got.from, got.text().as_str()), (From::Origin, "new"));
     assert!(!world.origin_saw[2].headers.contains("if-none-match"), "asked again without conditions");
@@ -101,8 +116,10 @@ fn rfc_9110_9_3_2_head_is_answered_from_a_stored_get() {
 fn rfc_9111_4_3_5_head_freshens_or_outdates_a_stored_get() {
     let check = |stored: &[(&str, &str)], status: u16, head: &[(&str, &str)], expected: From| {
         let mut world = World::new();
-        let first: Vec<_> = [("Cache-Control", "max-age=2"), ("A", "1")].into_iter().chain(stored.iter().copied()).collect();
-        let second: Vec<_> = [("Cache-Control", "max-age=1000"), ("A", "2")].into_iter().chain(head.iter().copied()).collect();
+        let first: Vec<_> =
+            [("Cache-Control", "max-age=2"), ("A", "1")].into_iter().chain(stored.iter().copied()).collect();
+        let second: Vec<_> =
+            [("Cache-Control", "max-age=1000"), ("A", "2")].into_iter().chain(head.iter().copied()).collect();
         world.origin(200, &first, "body").get(&[]);
         world.wait(3);
         world.origin(status, &second, "");
@@ -133,7 +150,8 @@ fn rfc_9111_4_3_5_a_head_is_never_stored() {
 #[test]
 fn rfc_9111_4_4_a_successful_unsafe_request_invalidates_its_uri_and_those_it_names() {
     let fresh = [("Cache-Control", "max-age=3600")];
-    let (other, third, foreign) = ("https://shop.example/a/b?c", "https://shop.example/x", "https://other.example/page");
+    let (other, third, foreign) =
+        ("https://shop.example/a/b?c", "https://shop.example/x", "https://other.example/page");
     for method in ["POST", "PUT", "DELETE", "PATCH", "M-SEARCH", "post"] {
         for (status, gone) in [(200, true), (201, true), (302, true), (404, false), (500, false)] {
             let mut world = World::new();

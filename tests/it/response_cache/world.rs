@@ -27,10 +27,17 @@ pub(super) const PAGE: &str = "https://shop.example/page";
 /// What the origin does next.
 #[derive(Clone, Debug)]
 pub(super) enum Answer {
-    Response { status: u16, headers: Vec<(String, String)>, body: Vec<u8> },
+    Response {
+        status: u16,
+        headers: Vec<(String, String)>,
+        body: Vec<u8>,
+    },
     Unreachable,
     /// A body that breaks off.
-    Cut { headers: Vec<(String, String)>, body: Vec<u8> },
+    Cut {
+        headers: Vec<(String, String)>,
+        body: Vec<u8>,
+    },
 }
 
 /// What the client got, and from where.
@@ -235,11 +242,15 @@ impl Origin for Script {
             Answer::Unreachable => Err(Unreached::Failed),
             Answer::Response { status, headers, body } => {
                 let body = if request.is_head() { Vec::new() } else { body };
-                Ok((ResponseHead { status, headers: Headers::from_pairs(headers).unwrap() }, FakeBody { bytes: body, cut: false }))
+                Ok((
+                    ResponseHead { status, headers: Headers::from_pairs(headers).unwrap() },
+                    FakeBody { bytes: body, cut: false },
+                ))
             }
-            Answer::Cut { headers, body } => {
-                Ok((ResponseHead { status: 200, headers: Headers::from_pairs(headers).unwrap() }, FakeBody { bytes: body, cut: true }))
-            }
+            Answer::Cut { headers, body } => Ok((
+                ResponseHead { status: 200, headers: Headers::from_pairs(headers).unwrap() },
+                FakeBody { bytes: body, cut: true },
+            )),
         }
     }
 }
@@ -275,7 +286,9 @@ impl OriginBody for FakeBody {
     async fn gather(self, limit: usize) -> Result<Gathered<FakeStream>, CutOff> {
         match self {
             Self { cut: true, .. } => Err(CutOff),
-            Self { bytes, .. } if bytes.len() > limit => Ok(Gathered::TooLarge(FakeStream { bytes, cut: false, done: None })),
+            Self { bytes, .. } if bytes.len() > limit => {
+                Ok(Gathered::TooLarge(FakeStream { bytes, cut: false, done: None }))
+            }
             Self { bytes, .. } => Ok(Gathered::Whole(bytes)),
         }
     }
@@ -297,7 +310,10 @@ pub(super) fn check_reuse(headers: &[(&str, &str)], reused: bool) {
 
 #[track_caller]
 pub(super) fn check_reuse_of(status: u16, headers: &[(&str, &str)], reused: bool) {
-    let mut world = World::with_policy(OriginPolicy { set_cookie: serde_json::from_str("\"store\"").unwrap(), ..OriginPolicy::default() });
+    let mut world = World::with_policy(OriginPolicy {
+        set_cookie: serde_json::from_str("\"store\"").unwrap(),
+        ..OriginPolicy::default()
+    });
     world.origin(status, headers, "first").get(&[]);
     world.wait(3);
     world.origin(200, &[], "second");
