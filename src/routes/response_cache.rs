@@ -196,12 +196,13 @@ fn render(answer: Answer<Option<web_sys::ReadableStream>>, is_head: bool, transp
     }
     let mut reply = Reply { transparent, ..Reply::empty(answer.status) };
     let bodiless = is_head || is_bodiless(answer.status);
-    reply.body = match answer.payload {
-        _ if bodiless => Body::Empty,
-        Payload::Nothing | Payload::Stream(None) => Body::Empty,
-        Payload::Held(bytes, range) => Body::Shared(bytes, range),
-        Payload::Stream(Some(stream)) => Body::Stream(stream),
-    };
+    if !bodiless {
+        reply.body = match answer.payload {
+            Payload::Nothing | Payload::Stream(None) => Body::Empty,
+            Payload::Held(bytes, range) => Body::Shared(bytes, range),
+            Payload::Stream(Some(stream)) => Body::Stream(stream),
+        };
+    }
     // The platform counts the body itself; without one the length is that of the body which is not sent.
     for (name, value) in answer.headers.iter().filter(|(name, _)| is_head || *name != "content-length") {
         reply = reply.raw_header(name, value);

@@ -7,7 +7,7 @@
 //!   copy from KV (30 seconds or more) have run out.
 //! - Cost: a hit from memory reads nothing, one from KV reads one key, a miss and a refresh write one, an unsafe request deletes one per URI.
 //!
-//! Limits: 8 MiB per body and per URI in KV; larger ones stream through. What is unknown of a 304 is decided by the modules beside this one.
+//! Limits: 8 MiB per body and per URI in KV; larger ones stream through. Rules are in the modules beside this one.
 
 use std::ops::Range;
 use std::rc::Rc;
@@ -159,9 +159,9 @@ where
             detail: None,
         };
         let mut reply = match decision {
-            Decision::Serve(entry, life) => self.serve(&visit, &entry, &life),
+            Decision::Serve(entry, life) => serve(&visit, &entry, &life),
             Decision::ServeAndRefresh(entry, life) => {
-                let reply = self.serve(&visit, &entry, &life);
+                let reply = serve(&visit, &entry, &life);
                 self.refresh(&entry, request, &key);
                 reply
             }
@@ -276,11 +276,6 @@ where
     /// Not where the last answer could not be stored: then each request needs its own.
     fn worth_waiting(&self, key: &Key) -> bool {
         !self.isolate.slot(key.as_str()).is_some_and(|slot| slot.unstorable)
-    }
-
-    fn serve(&self, visit: &Visit<'_>, entry: &Entry, life: &Freshness) -> Reply<O> {
-        let status = CacheStatus { collapsed: visit.collapsed, ..CacheStatus::default() };
-        from_entry(visit.request, entry, life, status)
     }
 
     /// Asks the origin in the background, unless somebody is doing so already.
@@ -453,7 +448,7 @@ where
         if !short && !hidden && visit.fallback.is_none() {
             return self.copy_and_store(visit, arrived, draft);
         }
-        let Arrived { forwarded, head, body, received_at, requested_at } = arrived;
+        let Arrived { head, body, .. } = arrived;
         match body.gather(BODY_BYTES_MAX).await {
             Ok(Gathered::Whole(bytes)) => match draft.finish(Rc::from(bytes)) {
                 Ok(entry) => {
@@ -466,8 +461,7 @@ where
             Ok(Gathered::TooLarge(stream)) => {
                 self.remember_unstorable(visit.key);
                 let visit = Visit { detail: Some("too-large"), ..visit };
-                let arrived = Arrived { forwarded, head, body: (), requested_at, received_at };
-                passed(&visit, arrived.head, Payload::Stream(stream), false)
+                passed(&visit, head, Payload::Stream(stream), false)
             }
             Err(CutOff) => self.cut_off(&visit),
         }
@@ -606,6 +600,11 @@ where
             HeadUpdate::Unrelated => {}
         }
     }
+}
+
+fn serve<T>(visit: &Visit<'_>, entry: &Entry, life: &Freshness) -> Answer<T> {
+    let status = CacheStatus { collapsed: visit.collapsed, ..CacheStatus::default() };
+    from_entry(visit.request, entry, life, status)
 }
 
 /// Whether the client set conditions or asked for a part.
