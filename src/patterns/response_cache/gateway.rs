@@ -411,7 +411,9 @@ where
                 Ok(draft) => Some(draft),
                 Err(refusal) => {
                     visit.detail = Some(refusal.token());
-                    self.remember_unstorable(visit.key);
+                    if !refusal.is_of_request() {
+                        self.remember_unstorable(visit.key);
+                    }
                     None
                 }
             }

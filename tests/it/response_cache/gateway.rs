@@ -279,6 +279,17 @@ fn an_unsafe_request_deletes_once_and_what_was_asked_before_it_is_not_stored_aft
 }
 
 #[test]
+fn a_request_whose_answer_cannot_be_shared_hides_nothing_from_the_next() {
+    let mut place = Place::new(OriginPolicy::default());
+    place.origin(200, FRESH, "one").get("/a");
+    place.forget();
+    place.origin(500, &[], "failed").send("POST", "/a", &[]);
+    assert_eq!(place.get("/a").word, "HIT", "from KV");
+    place.origin(200, &[("Cache-Control", "no-store")], "two").get("/b");
+    check(&place.origin(200, FRESH, "three").get("/b"), "MISS", "three", "r=0 w=1 d=0 l=0");
+}
+
+#[test]
 fn purges_by_tag_prefix_and_all_are_one_write_and_seen_at_once() {
     let tagged = [("Cache-Control", "max-age=3600"), ("Cache-Tag", "red, blue")];
     for (scope, paths) in [
