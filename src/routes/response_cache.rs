@@ -57,13 +57,14 @@ const SITES_MAX: usize = 256;
 const MEMORY_BYTES: usize = 24 * 1024 * 1024;
 
 type AppGateway = Gateway<AppStore, Network, WorkerClock, WorkerRandom, WaitUntil>;
+type Root = ((String, String), Rc<Site>);
 type Sites = HashMap<(String, String), (Timestamp, Option<Rc<Site>>)>;
 
 thread_local! {
     static ISOLATE: Isolate = Isolate::new(MEMORY_BYTES);
     static SITES: RefCell<Sites> = RefCell::default();
     /// The root origin, with the variables it was made of.
-    static ROOT: RefCell<Option<((String, String), Rc<Site>)>> = const { RefCell::new(None) };
+    static ROOT: RefCell<Option<Root>> = const { RefCell::new(None) };
 }
 
 /// What a path outside the router belongs to.

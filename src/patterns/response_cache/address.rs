@@ -125,7 +125,7 @@ impl Host {
                 let private = |suffix: &&str| {
                     name.strip_suffix(*suffix).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
                 };
-                name.contains('.') && !PRIVATE_SUFFIXES.iter().any(|suffix| private(&suffix))
+                name.contains('.') && !PRIVATE_SUFFIXES.iter().any(private)
             }
         }
     }
@@ -149,7 +149,7 @@ const fn is_public_v4(address: Ipv4Addr) -> bool {
     )
 }
 
-/// Global unicast (2000::/3) without what carries IPv4 or is reserved. Source: IANA IPv6 Special-Purpose Address Registry.
+/// Global unicast (`2000::/3`) without what carries IPv4 or is reserved. Source: IANA IPv6 Special-Purpose Address Registry.
 const fn is_public_v6(address: Ipv6Addr) -> bool {
     let [first, second, ..] = address.segments();
     first & 0xe000 == 0x2000

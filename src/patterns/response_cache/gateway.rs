@@ -596,7 +596,7 @@ where
         let Some(entry) = &visit.fallback else { return };
         match update_from_head(entry, exchange, &self.site.policy) {
             HeadUpdate::Freshened(fresh) => {
-                self.keep(visit.key, &fresh, changed(entry, &fresh) || self.life(&fresh).is_fresh())
+                self.keep(visit.key, &fresh, changed(entry, &fresh) || self.life(&fresh).is_fresh());
             }
             HeadUpdate::Outdated => self.withdraw(visit.key, entry),
             HeadUpdate::Unrelated => {}
