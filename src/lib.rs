@@ -32,9 +32,14 @@ pub fn fetch(
     worker::http::at_once(routes::handle(request.into(), env, ::worker::Context::new(context)))
 }
 
-/// Makes a panic say what it was before it ends the instance.
+/// Makes a panic say what it was before it ends the instance. The platform crate's own hook stays in line behind it: that
+/// one marks the instance as not to be used again.
 #[cfg(all(target_arch = "wasm32", feature = "service"))]
 #[::worker::event(start)]
 fn start() {
-    console_error_panic_hook::set_once();
+    let platform = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        console_error_panic_hook::hook(panic);
+        platform(panic);
+    }));
 }

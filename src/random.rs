@@ -4,6 +4,8 @@
 
 use std::cell::Cell;
 
+use base64ct::{Base64UrlUnpadded, Encoding};
+
 /// Where randomness comes from.
 pub trait Random {
     /// Fills `bytes` with random bytes.
@@ -27,6 +29,13 @@ pub trait Random {
         let product = u128::from(self.next_u64()) * u128::from(bound);
         u64::try_from(product >> 64).unwrap_or(0)
     }
+}
+
+/// A name that nothing else has: 96 random bits, 16 characters of base64url. Not a secret.
+pub fn unique_name(random: &impl Random) -> String {
+    let mut bytes = [0; 12];
+    random.fill(&mut bytes);
+    Base64UrlUnpadded::encode_string(&bytes)
 }
 
 /// A generator that gives the same numbers for the same seed (`SplitMix64`: Steele, Lea, Flood, OOPSLA 2014).

@@ -83,6 +83,11 @@ impl Query {
         Ok(Self(pairs))
     }
 
+    /// Every parameter, in the order in which they were sent.
+    pub fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
     /// The first value of `name`.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
@@ -157,8 +162,17 @@ pub fn header(request: &worker::Request, name: &str) -> Option<String> {
 ///
 /// 415: another media type. 413: more than `limit` bytes. 400: not acceptable JSON.
 pub async fn json(request: &worker::Request, limit: usize) -> Result<Value, Problem> {
+    json_of_depth(request, limit, json::DEPTH_MAX).await
+}
+
+/// The same, nested `depth_max` levels deep at most.
+///
+/// # Errors
+///
+/// As [`json()`].
+pub async fn json_of_depth(request: &worker::Request, limit: usize, depth_max: usize) -> Result<Value, Problem> {
     check_media_type(request)?;
-    json::parse(&bytes(request, limit).await?, json::DEPTH_MAX).map_err(|error| Problem::malformed(&error))
+    json::parse(&bytes(request, limit).await?, depth_max).map_err(|error| Problem::malformed(&error))
 }
 
 /// The body as a JSON object whose fields are taken one by one.

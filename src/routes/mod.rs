@@ -3,14 +3,24 @@
 //! The platform's `Router` is built anew for every request, so only the routes that can match are put into it: it decides
 //! between them and takes the path's parameters. No rule of a pattern is here.
 
+mod cache;
 pub mod conditional;
+mod document;
 pub mod extract;
+mod flag;
+mod hierarchy;
 mod meta;
+mod ofrep;
 pub mod page;
+pub mod patch;
+mod preference;
 pub mod problem;
+mod profile;
+mod replica;
 pub mod reply;
 mod response_cache;
 mod session;
+mod setting;
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -38,9 +48,16 @@ fn group(path: &str) -> &'static [&'static [Route]] {
     let mut segments = path.split('/').skip(1);
     match (segments.next().unwrap_or_default(), segments.next().unwrap_or_default()) {
         ("health" | "openapi.json", _) => &[meta::ROUTES],
+        ("v1", "flags") => &[flag::ROUTES],
+        ("ofrep", _) => &[ofrep::ROUTES],
+        ("v1", "cache") => &[cache::ROUTES],
         ("v1", "origins") => &[response_cache::ROUTES],
         ("v1", "sessions") => &[session::ROUTES],
-        ("v1", "users") => &[session::USER_ROUTES],
+        ("v1", "users") => &[session::USER_ROUTES, preference::ROUTES, profile::ROUTES],
+        ("v1", "collections") => &[document::ROUTES],
+        ("v1", "replicated") => &[replica::ROUTES],
+        ("v1", "settings") => &[setting::ROUTES],
+        ("v1", "keys") => &[hierarchy::ROUTES],
         _ => &[],
     }
 }
@@ -173,7 +190,10 @@ pub async fn handle(request: Request, env: Env, context: worker::Context) -> Res
         reply: Rc::default(),
     };
     let outcome = answer(request, app.clone()).await;
-    let reply = outcome.unwrap_or_else(Problem::into_reply);
+    let reply = outcome.unwrap_or_else(|problem| match head.path() {
+        path if ofrep::speaks(path) => ofrep::refusal(problem, path),
+        _ => problem.into_reply(),
+    });
     finish(reply, &app)
 }
 
@@ -193,6 +213,9 @@ async fn answer(request: Request, mut app: App) -> Outcome {
         return Err(Problem::not_configured("set the secret `API_TOKENS`, see README.md"));
     }
     app.caller = bearer(&head.authorization).and_then(|token| app.config.caller(token));
+    if head.authorization.is_empty() && ofrep::speaks(path) {
+        app.caller = extract::header(&request, "x-api-key").and_then(|key| app.config.caller(key.trim()));
+    }
     if app.caller.is_none() && !open && !preflight {
         return Err(Problem::unauthorized());
     }
@@ -294,7 +317,7 @@ const EXPOSED: &str = "ETag, Link, Location, Retry-After, RateLimit, RateLimit-P
                        Consistency, Age, Cache-Status, X-Cache, Document-Version, Migrated-From, Replica";
 /// Request headers a browser may send.
 const ALLOWED: &str = "Authorization, Content-Type, If-Match, If-None-Match, Idempotency-Key, Origin-Authorization, \
-                       X-Request-Id";
+                       X-API-Key, X-Request-Id";
 
 /// What every reply carries: request id, cost, CORS.
 fn finish(mut reply: Reply, app: &App) -> Result<web_sys::Response, JsValue> {

@@ -120,6 +120,11 @@ impl Problem {
         self.status
     }
 
+    /// Status, detail and headers, for a protocol with an error format of its own.
+    pub(super) fn into_parts(self) -> (u16, String, Vec<(&'static str, String)>) {
+        (self.status, self.detail, self.headers)
+    }
+
     /// The reply that tells the client.
     pub fn into_reply(self) -> Reply {
         let document = Document {

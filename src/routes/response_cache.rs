@@ -57,6 +57,7 @@ const SITES_MAX: usize = 256;
 const MEMORY_BYTES: usize = 24 * 1024 * 1024;
 
 type AppGateway = Gateway<AppStore, Network, WorkerClock, WorkerRandom, WaitUntil>;
+/// The root origin, with the two variables it was made of.
 type Root = ((String, String), Rc<Site>);
 type Sites = HashMap<(String, String), (Timestamp, Option<Rc<Site>>)>;
 
@@ -200,7 +201,7 @@ fn render(answer: Answer<Option<web_sys::ReadableStream>>, is_head: bool, transp
     if !bodiless {
         reply.body = match answer.payload {
             Payload::Nothing | Payload::Stream(None) => Body::Empty,
-            Payload::Held(bytes, range) => Body::Shared(bytes, range),
+            Payload::Held(bytes, range) => Body::Part(bytes, range),
             Payload::Stream(Some(stream)) => Body::Stream(stream),
         };
     }

@@ -84,8 +84,10 @@ pub enum Body {
     Empty,
     /// Bytes at hand.
     Bytes(Vec<u8>),
+    /// Bytes that others hold too.
+    Shared(Rc<Vec<u8>>),
     /// A range of bytes that others hold too.
-    Shared(Rc<[u8]>, Range<usize>),
+    Part(Rc<[u8]>, Range<usize>),
     /// Bytes that arrive while they are sent.
     Stream(web_sys::ReadableStream),
 }
@@ -99,9 +101,8 @@ pub fn response(status: u16, fields: &str, body: &Body) -> Result<web_sys::Respo
     match body {
         Body::Empty => glue::response(status, fields, None),
         Body::Bytes(bytes) => glue::response(status, fields, Some(bytes)),
-        Body::Shared(bytes, range) => {
-            glue::response(status, fields, Some(bytes.get(range.clone()).unwrap_or_default()))
-        }
+        Body::Shared(bytes) => glue::response(status, fields, Some(bytes)),
+        Body::Part(bytes, range) => glue::response(status, fields, Some(bytes.get(range.clone()).unwrap_or_default())),
         Body::Stream(stream) => glue::stream_response(status, fields, stream),
     }
 }

@@ -7,15 +7,24 @@
     reason = "a test that panics has failed, which is what it is for"
 )]
 
+mod cache;
+mod counter;
 mod document;
+mod exact_and_approximate_sim;
+mod experiment;
 mod faulty;
+mod flag;
+mod flag_sim;
+mod flag_store;
 mod guarantees;
 mod hierarchy;
 mod keys;
 mod kv_contract;
+mod lock;
 mod patch;
 mod preference;
 mod profile;
+mod rate_limit;
 mod register_sim;
 mod replica;
 mod resilience;

@@ -2,10 +2,12 @@
 
 use std::future::Future;
 use std::pin::pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use kv_patterns::clock::{ManualClock, Timestamp};
 use kv_patterns::kv::{MemoryStore, Tenant};
+use kv_patterns::random::{Random, SeededRandom};
 
 /// 2026-01-01 00:00:00 UTC.
 pub(crate) const START: Timestamp = Timestamp::from_millis(1_767_225_600_000);
@@ -27,6 +29,22 @@ pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
 pub(crate) fn store() -> (ManualClock, MemoryStore<ManualClock>) {
     let clock = ManualClock::at(START);
     (clock.clone(), MemoryStore::new(clock))
+}
+
+/// Seeded randomness whose clones draw from one stream, as the platform's do.
+#[derive(Clone, Debug)]
+pub(crate) struct SharedRandom(Rc<SeededRandom>);
+
+impl SharedRandom {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(Rc::new(SeededRandom::new(seed)))
+    }
+}
+
+impl Random for SharedRandom {
+    fn fill(&self, bytes: &mut [u8]) {
+        self.0.fill(bytes);
+    }
 }
 
 /// The tenant `name`.

@@ -9,6 +9,7 @@ use std::pin::pin;
 use std::rc::Rc;
 
 use futures_util::future::{Either, select};
+use kv_patterns::clock::Timestamp;
 use kv_patterns::kv::{Breaker, Policy, Resilient, Tenant};
 use kv_patterns::sim::{
     Edge, Fault, History, Isolate, Plan, Profile, Setup, Shape, SimClock, SimRandom, SimStore, What, World, check,
@@ -75,7 +76,7 @@ struct Bench<R> {
     /// Changes, and the reads at the end.
     changes: History,
     /// Per record: the last acknowledged change and when that was acknowledged.
-    latest: RefCell<BTreeMap<usize, (Option<u64>, kv_patterns::clock::Timestamp)>>,
+    latest: RefCell<BTreeMap<usize, (Option<u64>, Timestamp)>>,
     versions: RefCell<BTreeMap<usize, u64>>,
     lags: RefCell<Vec<u64>>,
     slips: Rc<Cell<u64>>,
@@ -123,12 +124,12 @@ impl<R: Register> Bench<R> {
                 let done =
                     self.ask(location, async move |register: Rc<R>| register.write(subject, version).await).await;
                 let what = if done.is_some() { What::Wrote(version) } else { What::MaybeWrote(version) };
-                self.changed(client, began, what, done.map(|()| Some(version)));
+                self.changed(client, began, what);
             }
             Act::Delete if client < SUBJECTS => {
                 let done = self.ask(location, async move |register: Rc<R>| register.delete(subject).await).await;
                 let what = if done.is_some() { What::Deleted } else { What::MaybeDeleted };
-                self.changed(client, began, what, done.map(|()| None));
+                self.changed(client, began, what);
             }
             Act::Tend => {
                 self.ask(location, async |register: Rc<R>| -> Option<()> {
@@ -143,12 +144,14 @@ impl<R: Register> Bench<R> {
     }
 
     /// Notes a change; after one without an answer nothing is known of the record until the next.
-    fn changed(&self, client: usize, began: kv_patterns::clock::Timestamp, what: What, now: Option<Option<u64>>) {
+    fn changed(&self, client: usize, began: Timestamp, what: What) {
         let ended = self.world.now();
         self.changes.note(client, &format!("r{client}"), began, ended, what);
-        match now {
-            Some(state) => self.latest.borrow_mut().insert(client, (state, ended)),
-            None => self.latest.borrow_mut().remove(&client),
+        let mut latest = self.latest.borrow_mut();
+        match what {
+            What::Wrote(version) => latest.insert(client, (Some(version), ended)),
+            What::Deleted => latest.insert(client, (None, ended)),
+            _ => latest.remove(&client),
         };
     }
 

@@ -1,10 +1,11 @@
 // The Worker under test: the built bundle, whose KV bindings fail as a request header says.
 //
 // `X-Test-Faults: SESSIONS.get=hang, SESSIONS.put=after` makes every get of that namespace hang and every put fail after
-// it took effect; `X-Test-Env: {"API_TOKENS":null}` changes variables. Both for that one request.
-import Bundle from "../../build/index.js";
+// it took effect; `X-Test-Env: {"API_TOKENS":null}` changes variables. `X-Test-Trap: 1` ends the Wasm instance: its first
+// call to JavaScript throws what a trap throws, which passes through Rust as a trap does. All for that one request.
+import worker from "../../src/worker/entry.js";
 
-export * from "../../build/index.js";
+export * from "../../src/worker/entry.js";
 
 type Operation = "get" | "put" | "delete" | "list";
 type Fault = "down" | "throttled" | "spent" | "hang" | "after" | "twice";
@@ -43,12 +44,21 @@ function withFaults(env: Cloudflare.Env, plan: string): Cloudflare.Env {
   return { ...env, ...wrapped };
 }
 
-export default class Entry extends Bundle {
-  override fetch(request: Request): Promise<Response> {
+function trapping(env: Cloudflare.Env): Cloudflare.Env {
+  return new Proxy(env, {
+    get() {
+      throw new WebAssembly.RuntimeError("unreachable");
+    },
+  });
+}
+
+export default {
+  fetch(request: Request, env: Cloudflare.Env, context: ExecutionContext): Response | Promise<Response> {
     const faults = request.headers.get("x-test-faults");
     const variables = request.headers.get("x-test-env");
-    if (faults !== null) this.env = withFaults(this.env, faults);
-    if (variables !== null) this.env = { ...this.env, ...JSON.parse(variables) };
-    return super.fetch(request);
-  }
-}
+    if (faults !== null) env = withFaults(env, faults);
+    if (variables !== null) env = { ...env, ...JSON.parse(variables) };
+    if (request.headers.has("x-test-trap")) env = trapping(env);
+    return worker.fetch(request, env, context);
+  },
+};

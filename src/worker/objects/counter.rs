@@ -1,0 +1,166 @@
+//! The object behind an exact counter: [`crate::patterns::counter::exact`] decides.
+
+#![allow(missing_docs, reason = "the class macro makes methods that carry no documentation")]
+
+use std::cell::Cell;
+
+use serde::{Deserialize, Serialize};
+use worker::{DurableObject, Env, Request, Response, Result, SqlStorageValue, State, durable_object};
+
+use super::{Call, Kept, call, reply, set_alarm};
+use crate::clock::{Clock, Timestamp};
+use crate::kv::Tenant;
+use crate::patterns::counter::exact;
+use crate::worker::clock::WorkerClock;
+use crate::worker::kv::WorkersKv;
+
+/// One exact counter.
+#[durable_object]
+#[derive(Debug)]
+pub struct Counter {
+    state: State,
+    env: Env,
+    /// When the alarm will go off, as far as this life of the object knows: setting it costs a row.
+    alarm_at: Cell<Option<Timestamp>>,
+}
+
+/// What the object keeps: the state, and whose it is, for the snapshot.
+#[derive(Default, Serialize, Deserialize)]
+struct Record {
+    tenant: String,
+    name: String,
+    state: exact::State,
+}
+
+#[derive(Deserialize)]
+struct SeenRow {
+    delta: f64,
+    value: f64,
+    at: f64,
+}
+
+#[derive(Deserialize)]
+struct CountRow {
+    keys: f64,
+}
+
+/// Integers come out of SQLite as doubles; ours are within 2^53, where doubles are exact.
+#[allow(clippy::cast_possible_truncation, reason = "within 2^53 by construction")]
+const fn integer(double: f64) -> i64 {
+    double as i64
+}
+
+impl Counter {
+    fn kept(&self) -> Result<Kept> {
+        let kept = Kept::of(&self.state)?;
+        let table = "CREATE TABLE IF NOT EXISTS seen (key TEXT PRIMARY KEY, delta INTEGER, value INTEGER, at INTEGER)";
+        kept.sql.exec(table, None)?;
+        Ok(kept)
+    }
+
+    fn seen(kept: &Kept, request: &exact::Request) -> Result<Option<exact::Seen>> {
+        let exact::Request::Add { key: Some(key), .. } = request else { return Ok(None) };
+        let query = "SELECT delta, value, at FROM seen WHERE key = ?";
+        let rows = kept.sql.exec(query, vec![key.as_str().into()])?.to_array::<SeenRow>()?;
+        Ok(rows.first().map(|row| {
+            let at = Timestamp::from_millis(integer(row.at).unsigned_abs());
+            exact::Seen { delta: integer(row.delta), value: integer(row.value), at }
+        }))
+    }
+
+    fn remember(kept: &Kept, request: &exact::Request, seen: exact::Seen) -> Result<()> {
+        let exact::Request::Add { key: Some(key), .. } = request else { return Ok(()) };
+        let at = i64::try_from(seen.at.millis()).unwrap_or(i64::MAX);
+        let numbers = [seen.delta, seen.value, at].into_iter().map(SqlStorageValue::Integer);
+        let row = std::iter::once(key.as_str().into()).chain(numbers).collect::<Vec<_>>();
+        kept.sql.exec("INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?)", row)?;
+        Ok(())
+    }
+
+    /// Load, decide, store: no `await` in between.
+    fn decide(&self, call: &Call<exact::Request>, now: Timestamp) -> Result<(exact::State, exact::Answer)> {
+        let kept = self.kept()?;
+        let known = kept.load::<Record>()?.unwrap_or_default();
+        let seen = Self::seen(&kept, &call.request)?;
+        let decision = exact::decide(&known.state, seen, &call.request, now);
+        if decision.state != known.state {
+            let (tenant, name, state) = (call.tenant.clone(), call.name.clone(), decision.state.clone());
+            kept.save(&Record { tenant, name, state })?;
+        }
+        if let Some(seen) = decision.remember {
+            Self::remember(&kept, &call.request, seen)?;
+        }
+        Ok((decision.state, decision.answer))
+    }
+
+    async fn wake(&self, state: &exact::State, now: Timestamp) -> Result<()> {
+        let Some(at) = exact::next_alarm(state, now) else { return Ok(()) };
+        if self.alarm_at.get().is_none_or(|set| at < set || set <= now) {
+            set_alarm(&self.state, &WorkerClock, at).await?;
+            self.alarm_at.set(Some(at));
+        }
+        Ok(())
+    }
+
+    async fn snapshot(&self, record: &Record, value: i64, now: Timestamp) -> Result<()> {
+        let (Ok(tenant), Some(store)) = (Tenant::new(&record.tenant), WorkersKv::bound(&self.env, "COUNTERS")) else {
+            return Ok(());
+        };
+        let written = if value == 0 && record.state.keys == 0 {
+            exact::delete_snapshot(&store, &tenant, &record.name).await
+        } else {
+            exact::write_snapshot(&store, &tenant, &record.name, value, now).await
+        };
+        written.map_err(|error| worker::Error::from(error.to_string()))
+    }
+
+    fn purge(kept: &Kept, until: Timestamp) -> Result<u32> {
+        let until = i64::try_from(until.millis()).unwrap_or(i64::MAX);
+        kept.sql.exec("DELETE FROM seen WHERE at <= ?", vec![SqlStorageValue::Integer(until)])?;
+        let left = kept.sql.exec("SELECT COUNT(*) AS keys FROM seen", None)?.one::<CountRow>()?;
+        Ok(u32::try_from(integer(left.keys)).unwrap_or(u32::MAX))
+    }
+}
+
+impl DurableObject for Counter {
+    fn new(state: State, env: Env) -> Self {
+        Self { state, env, alarm_at: Cell::new(None) }
+    }
+
+    async fn fetch(&self, mut request: Request) -> Result<Response> {
+        let call = call::<exact::Request>(&mut request).await?;
+        let now = WorkerClock.now();
+        let (state, answer) = self.decide(&call, now)?;
+        self.wake(&state, now).await?;
+        reply(&answer)
+    }
+
+    /// Writes the snapshot, forgets old keys, forgets everything when nothing is left. Failing makes the platform
+    /// call again, a bounded number of times; the next increment sets the alarm anew.
+    async fn alarm(&self) -> Result<Response> {
+        self.alarm_at.set(None);
+        let now = WorkerClock.now();
+        let kept = self.kept()?;
+        let Some(mut record) = kept.load::<Record>()? else { return Response::empty() };
+        let chores = exact::chores(&record.state, now);
+        if chores.forget {
+            self.state.storage().delete_all().await?;
+            return Response::empty();
+        }
+        if let Some(until) = chores.purge {
+            record.state.keys = Self::purge(&kept, until)?;
+            record.state.purged_at = now;
+            kept.save(&record)?;
+        }
+        if let Some(value) = chores.snapshot {
+            self.snapshot(&record, value, now).await?;
+            // Requests came between: only what was written is no longer due.
+            record = kept.load::<Record>()?.unwrap_or_default();
+            record.state.is_snapshot_due = record.state.value != value;
+            record.state.snapshot_at = now;
+            kept.save(&record)?;
+        }
+        self.wake(&record.state, WorkerClock.now()).await?;
+        Response::empty()
+    }
+}

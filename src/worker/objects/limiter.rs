@@ -1,0 +1,62 @@
+//! The object behind an exact limit of one identifier: [`crate::patterns::rate_limit::exact`] decides.
+
+#![allow(missing_docs, reason = "the class macro makes methods that carry no documentation")]
+
+use std::cell::Cell;
+
+use worker::{DurableObject, Env, Request, Response, Result, State, durable_object};
+
+use super::{Kept, call, reply, set_alarm};
+use crate::clock::{Clock, Timestamp};
+use crate::patterns::rate_limit::exact;
+use crate::worker::clock::WorkerClock;
+
+/// One policy's count of one identifier.
+#[durable_object]
+#[derive(Debug)]
+pub struct Limiter {
+    state: State,
+    /// When the alarm will go off, as far as this life of the object knows.
+    alarm_at: Cell<Option<Timestamp>>,
+}
+
+impl DurableObject for Limiter {
+    fn new(state: State, _env: Env) -> Self {
+        Self { state, alarm_at: Cell::new(None) }
+    }
+
+    async fn fetch(&self, mut request: Request) -> Result<Response> {
+        let call = call::<exact::Request>(&mut request).await?;
+        let now = WorkerClock.now();
+        let kept = Kept::of(&self.state)?;
+        let known = kept.load::<exact::State>()?;
+        let (state, decision) = exact::decide(known.as_ref(), &call.request, now);
+        let is_change = !call.request.peek && decision.allowed && known.as_ref() != Some(&state);
+        if is_change {
+            kept.save(&state)?;
+        }
+        // An alarm that goes off too early looks again, so one that is set needs no moving.
+        if is_change && self.alarm_at.get().is_none_or(|set| set <= now) {
+            let at = exact::forget_at(&state, now);
+            set_alarm(&self.state, &WorkerClock, at).await?;
+            self.alarm_at.set(Some(at));
+        }
+        reply(&decision)
+    }
+
+    /// Forgets everything once nothing is used any more.
+    async fn alarm(&self) -> Result<Response> {
+        self.alarm_at.set(None);
+        let now = WorkerClock.now();
+        let known = Kept::of(&self.state)?.load::<exact::State>()?;
+        match known.filter(|state| !state.usage.is_empty(&state.policy, now)) {
+            Some(state) => {
+                let at = exact::forget_at(&state, now);
+                set_alarm(&self.state, &WorkerClock, at).await?;
+                self.alarm_at.set(Some(at));
+            }
+            None => self.state.storage().delete_all().await?,
+        }
+        Response::empty()
+    }
+}
