@@ -112,7 +112,8 @@ pub(super) async fn proxy(request: Request, app: &App, mount: Mount<'_>) -> Outc
     let target = site.target(&format!("{path}{query}"));
     let target = target.ok_or_else(|| Problem::invalid("path", "Not a path of a URL."))?;
     let head = RequestHead { method: app.head.method.clone(), target, headers };
-    let upload = (!head.is_get() && !head.is_head()).then(|| request.inner().clone().ok()).flatten();
+    // The request itself, not JavaScript's `clone()`, which would keep a second copy of the body.
+    let upload = (!head.is_get() && !head.is_head()).then(|| Clone::clone(request.inner()));
     let answer = gateway(app, site)?.answer(&head, upload).await;
     Ok(render(answer, head.is_head(), matches!(mount, Mount::Root)))
 }
@@ -197,12 +198,13 @@ fn render(answer: Answer<Option<web_sys::ReadableStream>>, is_head: bool, transp
     }
     let mut reply = Reply { transparent, ..Reply::empty(answer.status) };
     let bodiless = is_head || is_bodiless(answer.status);
-    reply.body = match answer.payload {
-        _ if bodiless => Body::Empty,
-        Payload::Nothing | Payload::Stream(None) => Body::Empty,
-        Payload::Held(bytes, range) => Body::Part(bytes, range),
-        Payload::Stream(Some(stream)) => Body::Stream(stream),
-    };
+    if !bodiless {
+        reply.body = match answer.payload {
+            Payload::Nothing | Payload::Stream(None) => Body::Empty,
+            Payload::Held(bytes, range) => Body::Part(bytes, range),
+            Payload::Stream(Some(stream)) => Body::Stream(stream),
+        };
+    }
     // The platform counts the body itself; without one the length is that of the body which is not sent.
     for (name, value) in answer.headers.iter().filter(|(name, _)| is_head || *name != "content-length") {
         reply = reply.raw_header(name, value);

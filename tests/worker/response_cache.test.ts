@@ -90,6 +90,12 @@ describe("/v1/fetch", () => {
     expect(seen[1]!.headers.get("authorization")).toBe("Basic theirs");
   });
 
+  it("answers a browser's preflight itself", async () => {
+    const headers = { Origin: "https://app.example", "Access-Control-Request-Method": "GET", "x-test-env": '{"CORS_ORIGINS":"https://app.example"}' };
+    const got = await call("OPTIONS /v1/fetch/any/path", { token: null, headers });
+    expect([got.status, got.headers.get("access-control-allow-origin"), seen.length]).toEqual([204, "https://app.example", 0]);
+  });
+
   it("takes any method with its body, and invalidates", async () => {
     const name = await configured();
     await call(`GET /v1/fetch/${name}/a`);

@@ -7,7 +7,7 @@
 //!   copy from KV (30 seconds or more) have run out.
 //! - Cost: a hit from memory reads nothing, one from KV reads one key, a miss and a refresh write one, an unsafe request deletes one per URI.
 //!
-//! Limits: 8 MiB per body and per URI in KV; larger ones stream through. What is unknown of a 304 is decided by the modules beside this one.
+//! Limits: 8 MiB per body and per URI in KV; larger ones stream through. Rules are in the modules beside this one.
 
 use std::ops::Range;
 use std::rc::Rc;
@@ -159,9 +159,9 @@ where
             detail: None,
         };
         let mut reply = match decision {
-            Decision::Serve(entry, life) => Self::serve(&visit, &entry, &life),
+            Decision::Serve(entry, life) => serve(&visit, &entry, &life),
             Decision::ServeAndRefresh(entry, life) => {
-                let reply = Self::serve(&visit, &entry, &life);
+                let reply = serve(&visit, &entry, &life);
                 self.refresh(&entry, request, &key);
                 reply
             }
@@ -242,7 +242,8 @@ where
         }
         let tags = slot.record.entries().iter().flat_map(|entry| entry.stored().tags.iter().map(String::as_str));
         let now = self.clock.now();
-        match purge::purged_at(&self.store, &self.isolate, &self.site, &request.target, tags, now).await {
+        let (store, since) = (&self.store, slot.unpurged_at);
+        match purge::purged_at(store, &self.isolate, &self.site, &request.target, tags, since, now).await {
             Some(at) if slot.record.entries().iter().any(|entry| entry.stored().received_at <= at) => {
                 // Tags of all variants are looked at together: purging more than asked is a miss, less would be wrong.
                 let record = slot.record.only(|entry| entry.stored().received_at > at);
@@ -275,11 +276,6 @@ where
     /// Not where the last answer could not be stored: then each request needs its own.
     fn worth_waiting(&self, key: &Key) -> bool {
         !self.isolate.slot(key.as_str()).is_some_and(|slot| slot.unstorable)
-    }
-
-    fn serve(visit: &Visit<'_>, entry: &Entry, life: &Freshness) -> Reply<O> {
-        let status = CacheStatus { collapsed: visit.collapsed, ..CacheStatus::default() };
-        from_entry(visit.request, entry, life, status)
     }
 
     /// Asks the origin in the background, unless somebody is doing so already.
@@ -415,7 +411,9 @@ where
                 Ok(draft) => Some(draft),
                 Err(refusal) => {
                     visit.detail = Some(refusal.token());
-                    self.remember_unstorable(visit.key);
+                    if !refusal.is_of_request() {
+                        self.remember_unstorable(visit.key);
+                    }
                     None
                 }
             }
@@ -452,7 +450,7 @@ where
         if !short && !hidden && visit.fallback.is_none() {
             return self.copy_and_store(visit, arrived, draft);
         }
-        let Arrived { forwarded, head, body, received_at, requested_at } = arrived;
+        let Arrived { head, body, .. } = arrived;
         match body.gather(BODY_BYTES_MAX).await {
             Ok(Gathered::Whole(bytes)) => match draft.finish(Rc::from(bytes)) {
                 Ok(entry) => {
@@ -465,8 +463,7 @@ where
             Ok(Gathered::TooLarge(stream)) => {
                 self.remember_unstorable(visit.key);
                 let visit = Visit { detail: Some("too-large"), ..visit };
-                let arrived = Arrived { forwarded, head, body: (), requested_at, received_at };
-                passed(&visit, arrived.head, Payload::Stream(stream), false)
+                passed(&visit, head, Payload::Stream(stream), false)
             }
             Err(CutOff) => self.cut_off(&visit),
         }
@@ -527,6 +524,10 @@ where
             return;
         }
         slot.record = Rc::new(slot.record.with(Rc::clone(entry), BODY_BYTES_MAX));
+        // Older variants keep their own moment, so that filling one never puts off a purge of another.
+        if slot.record.entries().len() == 1 {
+            slot.unpurged_at = entry.stored().received_at;
+        }
         slot.origin_failed_at = None;
         slot.unstorable = false;
         self.settle(key, slot, worth_writing);
@@ -601,6 +602,11 @@ where
             HeadUpdate::Unrelated => {}
         }
     }
+}
+
+fn serve<T>(visit: &Visit<'_>, entry: &Entry, life: &Freshness) -> Answer<T> {
+    let status = CacheStatus { collapsed: visit.collapsed, ..CacheStatus::default() };
+    from_entry(visit.request, entry, life, status)
 }
 
 /// Whether the client set conditions or asked for a part.

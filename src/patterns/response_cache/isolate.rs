@@ -26,6 +26,8 @@ pub struct Slot {
     pub kept_until: Timestamp,
     /// Nothing requested before this moment may be stored: an unsafe request has made it wrong.
     pub not_before: Timestamp,
+    /// When its responses were last known to be covered by no purge.
+    pub unpurged_at: Timestamp,
     /// When the origin last failed while a stored response could answer.
     pub origin_failed_at: Option<Timestamp>,
     /// The last answer could not be stored, so nobody should wait for the next one.

@@ -2,9 +2,8 @@
 //!
 //! RFC 9111 (caching), RFC 5861 (stale content), RFC 9211 (`Cache-Status`), RFC 9213 (targeted fields), and the parts of RFC 9110
 //! a cache needs (conditional and range requests, hop-by-hop fields). Each rule names its section beside the code.
-//! Nothing here but [`gateway`] does I/O: the time and a random number come in, an enum named for the world comes out, and the caller fetches,
-//! stores and streams. [`gateway`] does, generic over store,
-//! origin, clock and randomness. The order of one request:
+//! Only [`gateway`], [`purge`] and [`origins`] do I/O, generic over store, origin, clock and randomness. Everything else gets the time
+//! and a random number and returns an enum named for the world. What the gateway does with one request, in this order:
 //!
 //! 1. [`guard::suspicious`] and [`decision::decide_request`] over the stored [`entry::Record`];
 //! 2. if the origin is asked: [`forward::to_origin`] builds its request;

@@ -83,14 +83,15 @@ pub async fn purge<S: Store>(
     Ok(())
 }
 
-/// The latest mark that covers a response at `target` with these tags. Marks that memory does not know are read in bulk, one
-/// operation per hundred; those that KV does not give are taken as they were last known.
+/// The latest known mark that covers a response at `target` with these tags, which was covered by none at `unpurged_at`. What memory
+/// has not heard of for `memorySeconds` is read in bulk, one operation per hundred keys; what KV does not give is taken as last known.
 pub async fn purged_at<'a, S: Store>(
     store: &S,
     isolate: &Isolate,
     site: &Site,
     target: &Target,
     tags: impl Iterator<Item = &'a str>,
+    unpurged_at: Timestamp,
     now: Timestamp,
 ) -> Option<Timestamp> {
     let mut latest = None;
@@ -98,9 +99,8 @@ pub async fn purged_at<'a, S: Store>(
     for key in keys(site, target, tags) {
         let known = isolate.mark(key.as_str());
         latest = latest.max(known.and_then(|(at, _)| at));
-        let recent = known
-            .is_some_and(|(_, checked)| now.millis_since(checked) < site.policy.memory_seconds.saturating_mul(1000));
-        if !recent {
+        let checked = known.map_or(unpurged_at, |(_, checked)| checked.max(unpurged_at));
+        if now.millis_since(checked) >= site.policy.memory_seconds.saturating_mul(1000) {
             unknown.push(key);
         }
     }

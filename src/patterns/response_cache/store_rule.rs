@@ -72,6 +72,13 @@ impl Refusal {
     }
 }
 
+impl Refusal {
+    /// Whether it lies in this request alone, so that the answer to the next one may well be stored.
+    pub const fn is_of_request(self) -> bool {
+        matches!(self, Self::Method | Self::Status | Self::RequestNoStore | Self::Authorization | Self::Personal)
+    }
+}
+
 /// A response that may be stored once its body is complete.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Draft {
