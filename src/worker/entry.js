@@ -15,6 +15,8 @@ function handler(event) {
   return (argument, env, ctx) => {
     // The bundle starts a new instance when something is constructed after a trap, and only then.
     if (state.criticalError) new Bundle(ctx, env);
+    // Read on demand by glue.js: for `worker::Request`, which would have it parsed for every request, it is not there.
+    if (event === "fetch") Object.defineProperty(argument, "cf", { value: undefined, configurable: true });
     try {
       return run.call({ env, ctx }, argument);
     } catch (error) {

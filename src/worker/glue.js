@@ -13,10 +13,9 @@ globalThis.queueMicrotask = (callback) => {
   resolved.then(callback).then(undefined, uncaught);
 };
 
-// `worker::Request` reads `cf` of every request, for which the runtime parses JSON; hardly any route wants it, so it is
-// read here, on demand.
+// `worker::Request` reads `cf` of every request, for which the runtime parses JSON; hardly any route wants it, so entry.js
+// hides it on the request and it is read here, on demand.
 const platformCf = Object.getOwnPropertyDescriptor(Request.prototype, "cf");
-if (platformCf !== undefined) Object.defineProperty(Request.prototype, "cf", { value: undefined, configurable: true });
 
 /** A text of `request.cf`, say its `continent`; empty when there is none. */
 export function requestCf(request, name) {
