@@ -90,7 +90,7 @@ async fn put(request: Request, context: Context) -> Outcome {
     let (precondition, stamps) = (Conditions::of(&request).into_precondition(), STAMPS.with(Clone::clone));
     let now = context.data.now();
     let served = documents.put(&schema, &id, data, ttl_seconds, &precondition, now, &stamps).await?;
-    Ok(document(&served).header("ETag", &served.etag))
+    Ok(changed(&served))
 }
 
 async fn get(request: Request, context: Context) -> Outcome {
@@ -99,7 +99,8 @@ async fn get(request: Request, context: Context) -> Outcome {
     let app = &context.data;
     let served = documents.read(&schema, &id, app.now(), &app.background).await?;
     let served = served.ok_or_else(|| Problem::not_found("There is no such document."))?;
-    Conditions::of(&request).read(&served.etag, document(&served))
+    let reply = Conditions::of(&request).read(&served.etag, Reply::json(200, &served.data))?;
+    Ok(versioned(reply, &served))
 }
 
 async fn patch_some(request: Request, context: Context) -> Outcome {
@@ -110,7 +111,7 @@ async fn patch_some(request: Request, context: Context) -> Outcome {
     let (precondition, stamps) = (Conditions::of(&request).into_precondition(), STAMPS.with(Clone::clone));
     let now = context.data.now();
     let served = documents.patch(&schema, &id, &patch, ttl_seconds, &precondition, now, &stamps).await?;
-    Ok(document(&served).header("ETag", &served.etag))
+    Ok(changed(&served))
 }
 
 async fn delete(request: Request, context: Context) -> Outcome {
@@ -146,10 +147,13 @@ async fn migrate(request: Request, context: Context) -> Outcome {
     Ok(Reply::json(200, &report).consistency(Consistency::Eventual))
 }
 
-fn document(served: &Served) -> Reply {
-    let reply = Reply::json(200, &served.data)
-        .header("Document-Version", served.version.to_string())
-        .consistency(Consistency::Eventual);
+/// The answer to a change: the document as it is now.
+fn changed(served: &Served) -> Reply {
+    versioned(Reply::json(200, &served.data).header("ETag", &served.etag), served)
+}
+
+fn versioned(reply: Reply, served: &Served) -> Reply {
+    let reply = reply.header("Document-Version", served.version.to_string()).consistency(Consistency::Eventual);
     match served.migrated_from {
         Some(from) => reply.header("Migrated-From", from.to_string()),
         None => reply,

@@ -48,9 +48,11 @@ impl Problem {
         self
     }
 
-    /// 400: `field` breaks a rule of the contract.
+    /// 400: `field` breaks a rule of the contract; an empty name means that the whole does.
     pub fn invalid(field: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self::new(400, "invalid-request", "The request is not valid", detail).at(field)
+        let problem = Self::new(400, "invalid-request", "The request is not valid", detail);
+        let field = Some(field.into()).filter(|field| !field.is_empty());
+        Self { field, ..problem }
     }
 
     /// 400: the body is not acceptable JSON.

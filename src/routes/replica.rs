@@ -3,6 +3,7 @@
 use serde::Serialize;
 use worker::Request;
 
+use super::conditional::Conditions;
 use super::extract::{self, Query, path_id};
 use super::problem::Problem;
 use super::reply::{Consistency, Reply};
@@ -128,15 +129,15 @@ async fn get(request: Request, context: Context) -> Outcome {
     let continent = http::cf(request.inner(), "continent");
     let continent = Some(continent.as_str()).filter(|continent| !continent.is_empty());
     let found = replicas(&context)?.get(&key, policy, continent, &app.background).await?;
-    let found = found.and_then(|found| Some((found.value.content?, found.replica)));
-    let Some((Content { bytes, content_type }, replica)) = found else {
+    let found = found.and_then(|found| Some((found.value.content?, found.value.stamp, found.replica)));
+    let Some((Content { bytes, content_type }, stamp, replica)) = found else {
         return Err(Problem::not_found("There is no such key.").header("Consistency", "eventual"));
     };
     let content_type = content_type.unwrap_or_else(|| "application/octet-stream".to_owned());
-    Ok(Reply::bytes(200, &content_type, bytes)
-        .header("Replica", replica)
-        .header("X-Content-Type-Options", "nosniff")
-        .consistency(Consistency::Eventual))
+    let reply = Reply::bytes(200, &content_type, bytes).header("X-Content-Type-Options", "nosniff");
+    // Every write has a stamp of its own, so that is the tag.
+    let reply = Conditions::of(&request).read(&format!("\"{stamp}\""), reply)?;
+    Ok(reply.header("Replica", replica).consistency(Consistency::Eventual))
 }
 
 impl From<Error> for Problem {

@@ -7,7 +7,7 @@ use kv_patterns::clock::{Clock, ManualClock};
 use kv_patterns::kv::{Error as KvError, MemoryStore, Meter, Metered};
 use kv_patterns::patch::{Patch, Precondition};
 use kv_patterns::patterns::document::{
-    Chain, Collection, Collections, Documents, Error, First, Migrate, Next, Served, Sweep, SweepReport, Typed,
+    Chain, Collection, Collections, Documents, Error, First, Migrate, Next, Served, Sweep, SweepError, SweepReport, Typed,
 };
 use kv_patterns::random::SeededRandom;
 use kv_patterns::recent::Recent;
@@ -355,10 +355,8 @@ fn a_sweep_migrates_in_steps_counts_and_tells_errors() {
     assert_eq!(world.memory.names(), names, "a dry run writes nothing");
     assert_eq!((dry.scanned, dry.migrated, dry.failed), (8, 6, 1));
     assert_eq!(dry.versions, [(1, 6), (2, 1), (3, 1)].into());
-    assert_eq!(
-        dry.errors,
-        [("bad".to_owned(), "the migration from version 1 failed: age cannot be converted".to_owned())]
-    );
+    let reason = "the migration from version 1 failed: age cannot be converted".to_owned();
+    assert_eq!(dry.errors, [SweepError { id: "bad".to_owned(), reason }]);
     let (real, _) = run(false);
     assert_eq!((real.migrated, real.failed), (6, 1));
     let (again, _) = run(false);

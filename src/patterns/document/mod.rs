@@ -31,7 +31,7 @@ use thiserror::Error;
 pub use chain::{Chain, ChainError, First, Next, Typed};
 pub use record::{Document, Summary};
 pub use schema::{Collection, Migrate, MigrationError, SchemaError, VERSION_MAX};
-pub use sweep::{ERRORS_MAX, Sweep, SweepReport};
+pub use sweep::{ERRORS_MAX, Sweep, SweepError, SweepReport};
 
 use crate::background::Background;
 use crate::clock::Timestamp;

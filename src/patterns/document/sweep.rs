@@ -32,6 +32,15 @@ pub struct Sweep {
     pub cursor: Option<String>,
 }
 
+/// A document that could not be migrated or read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SweepError {
+    /// Which one.
+    pub id: String,
+    /// What is wrong, fit for clients.
+    pub reason: String,
+}
+
 /// What a step saw and did.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -46,8 +55,8 @@ pub struct SweepReport {
     pub failed: u32,
     /// Copies without an original that were, or would be, removed.
     pub orphans: u32,
-    /// The first failures: id and reason.
-    pub errors: Vec<(String, String)>,
+    /// The first failures.
+    pub errors: Vec<SweepError>,
     /// Where the next step goes on; nothing at the end.
     pub cursor: Option<String>,
 }
@@ -56,7 +65,7 @@ impl SweepReport {
     fn fail(&mut self, id: &str, why: &str) {
         self.failed += 1;
         if self.errors.len() < ERRORS_MAX {
-            self.errors.push((id.to_owned(), why.to_owned()));
+            self.errors.push(SweepError { id: id.to_owned(), reason: why.to_owned() });
         }
     }
 }
