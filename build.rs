@@ -1,4 +1,4 @@
-//! Puts the `OpenAPI` document together from `openapi/*.json`, so that the Worker carries one text and no code for it.
+//! Puts the OpenAPI document together from `openapi/*.json`, so that the Worker carries one text and no code for it.
 
 #![allow(
     clippy::unwrap_used,

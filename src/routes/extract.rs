@@ -166,7 +166,7 @@ pub async fn json_of_depth(request: &worker::Request, limit: usize, depth_max: u
 ///
 /// # Errors
 ///
-/// As [`json`]; and 400 when it is JSON but not an object.
+/// As [`json()`]; and 400 when it is JSON but not an object.
 pub async fn object(request: &worker::Request, limit: usize) -> Result<Fields, Problem> {
     Fields::of(json(request, limit).await?)
 }
