@@ -4,6 +4,7 @@
 //! the first path segment's group, and of the request's method. No rule of a pattern is here.
 
 pub mod conditional;
+mod experiment;
 pub mod extract;
 mod flag;
 mod meta;
@@ -38,6 +39,7 @@ fn group(path: &str) -> &'static [&'static [Route]] {
     match (segments.next().unwrap_or_default(), segments.next().unwrap_or_default()) {
         ("health" | "openapi.json", _) => &[meta::ROUTES],
         ("v1", "flags") => &[flag::ROUTES],
+        ("v1", "experiments") => &[experiment::ROUTES],
         ("ofrep", _) => &[ofrep::ROUTES],
         ("v1", "sessions") => &[session::ROUTES],
         ("v1", "users") => &[session::USER_ROUTES],
