@@ -8,6 +8,7 @@
 )]
 
 mod experiment;
+mod experiment_store;
 mod flag;
 mod flag_store;
 mod guarantees;

@@ -40,7 +40,7 @@
 //! *An event may be written twice within a second*, by two isolates: KV refuses the second, which is as good as taken,
 //! unless its value differs: then the first one stays.
 //!
-//! # Cost in KV operations (asserted in `tests/it/experiment.rs`)
+//! # Cost in KV operations (asserted in `tests/it/experiment_store.rs`)
 //!
 //! | call | reads | writes | deletes | lists |
 //! |---|---|---|---|---|
