@@ -30,12 +30,8 @@ pub(super) const ROUTES: &[Route] = &[
     route!(GET "/v1/experiments/:name/results", READ, results),
 ];
 
-const STATUSES: &[(&str, Status)] = &[
-    ("draft", Status::Draft),
-    ("running", Status::Running),
-    ("paused", Status::Paused),
-    ("ended", Status::Ended),
-];
+const STATUSES: &[(&str, Status)] =
+    &[("draft", Status::Draft), ("running", Status::Running), ("paused", Status::Paused), ("ended", Status::Ended)];
 const SALT_BYTES_MAX: usize = 256;
 /// Longest token that is looked at, in bytes.
 const TOKEN_BYTES_MAX: usize = 256;

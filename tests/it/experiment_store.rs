@@ -237,9 +237,8 @@ fn an_isolate_remembers_a_bounded_number_and_never_steps_back() {
     for number in 0..=EXPERIMENTS_MAX {
         isolate.try_put(&format!("e{number}"), weights(&[("a", 1)]), false).unwrap();
     }
-    let read = |name: &str| {
-        world.cost(|| block_on(isolate.experiments.current(name, world.clock.now())).unwrap().is_some())
-    };
+    let read =
+        |name: &str| world.cost(|| block_on(isolate.experiments.current(name, world.clock.now())).unwrap().is_some());
     assert_eq!(read(&format!("e{EXPERIMENTS_MAX}")), (true, "r=0 w=0 d=0 l=0".to_owned()));
     assert_eq!(read("e0"), (true, "r=1 w=0 d=0 l=0".to_owned()));
     // A location that shows what was there before.
@@ -266,7 +265,7 @@ fn a_user_counts_once_per_metric_whatever_repeats_it() {
         other.event("lurker", None, "purchase", None);
     }
     let tally = isolate.tally();
-    let sum = |of: fn(&kv_patterns::patterns::experiment::Tally) -> Vec<u64>| of(&tally).iter().sum::<u64>();
+    let sum = |of: fn(&Tally) -> Vec<u64>| of(&tally).iter().sum::<u64>();
     assert_eq!(sum(|tally| tally.arms.values().map(|arm| arm.exposures).collect()), 10);
     assert_eq!(sum(|tally| tally.arms.values().map(|arm| arm.conversions["purchase"].users).collect()), 10);
     let values: f64 = tally.arms.values().map(|arm| arm.conversions["purchase"].value_sum).sum();

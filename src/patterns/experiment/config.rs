@@ -211,7 +211,8 @@ impl Experiment {
         if runs && moved > 0.0 && !allow_reassign {
             return Err(Refused::WouldMove(moved));
         }
-        let number = served.map_or(1, |served| if moved > 0.0 { served.number.saturating_add(1) } else { served.number });
+        let number =
+            served.map_or(1, |served| if moved > 0.0 { served.number.saturating_add(1) } else { served.number });
         let phase = Phase { number, served: runs || served.is_some_and(|last| last.number == number), allocation };
         let past = before.map(|before| std::iter::once(&before.phase).chain(&before.history)).into_iter().flatten();
         let history = past.filter(|past| past.served && past.number < number).take(PHASES_MAX - 1).cloned().collect();

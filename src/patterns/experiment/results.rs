@@ -232,7 +232,7 @@ impl Rule {
 
 /// What was counted of one metric in one variant.
 fn counts(tally: &Tally, metric: &str, variant: &str) -> (stats::Arm, Conversions) {
-    let Some(arm) = tally.arms.get(variant) else { return Default::default() };
+    let Some(arm) = tally.arms.get(variant) else { return (stats::Arm::default(), Conversions::default()) };
     let conversions = arm.conversions.get(metric).copied().unwrap_or_default();
     (stats::Arm { exposures: arm.exposures, conversions: conversions.users }, conversions)
 }
