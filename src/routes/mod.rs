@@ -6,6 +6,7 @@
 mod cache;
 pub mod conditional;
 mod document;
+mod experiment;
 pub mod extract;
 mod flag;
 mod hierarchy;
@@ -49,6 +50,7 @@ fn group(path: &str) -> &'static [&'static [Route]] {
     match (segments.next().unwrap_or_default(), segments.next().unwrap_or_default()) {
         ("health" | "openapi.json", _) => &[meta::ROUTES],
         ("v1", "flags") => &[flag::ROUTES],
+        ("v1", "experiments") => &[experiment::ROUTES],
         ("ofrep", _) => &[ofrep::ROUTES],
         ("v1", "cache") => &[cache::ROUTES],
         ("v1", "origins") => &[response_cache::ROUTES],

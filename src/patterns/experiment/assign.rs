@@ -9,6 +9,8 @@
 //! <https://www.snia.org/sites/default/files/SDC15_presentations/dist_sys/Jason_Resch_New_Consistent_Hashings_Rev.pdf>);
 //! the minimum of exponentials: <https://en.wikipedia.org/wiki/Exponential_distribution#Distribution_of_the_minimum_of_exponential_random_variables>.
 
+use serde::{Deserialize, Serialize};
+
 use crate::patterns::flag::bucketing::{sha256_bucket, sha256_hash};
 
 /// Variants of one experiment.
@@ -24,7 +26,8 @@ pub const LAYER_SLOTS: u64 = 1_000_000;
 const MAX_NAME_BYTES: usize = 256;
 
 /// One variant and its weight.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Variant {
     /// What it is called, and known by.
     pub name: String,
@@ -62,10 +65,27 @@ pub enum AssignError {
 }
 
 /// A salt and weighted variants, checked: a pure function from users to variants.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Unchecked")]
 pub struct Allocation {
     salt: String,
     variants: Vec<Variant>,
+}
+
+/// An allocation as it is stored, before its rules are checked again.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Unchecked {
+    salt: String,
+    variants: Vec<Variant>,
+}
+
+impl TryFrom<Unchecked> for Allocation {
+    type Error = AssignError;
+
+    fn try_from(unchecked: Unchecked) -> Result<Self, AssignError> {
+        Self::new(&unchecked.salt, unchecked.variants)
+    }
 }
 
 impl Allocation {
@@ -91,6 +111,11 @@ impl Allocation {
             return Err(AssignError::ZeroWeights);
         }
         Ok(Self { salt: salt.to_owned(), variants })
+    }
+
+    /// What is hashed with each user.
+    pub fn salt(&self) -> &str {
+        &self.salt
     }
 
     /// The variants, in the order given; the first is the control.
