@@ -132,6 +132,23 @@ fn the_stored_bytes_are_golden() {
 }
 
 #[test]
+fn the_bytes_of_an_event_are_golden_and_its_metadata_fits() {
+    let world = world();
+    let isolate = world.isolate();
+    isolate.put(weights(&[("a", 1)]));
+    isolate.event("u", None, "purchase", Some(2.5));
+    let name = world.counters.names().remove(0);
+    assert_eq!(
+        world.counters.raw(&name).unwrap(),
+        b"experiment-event.1\n{\"m\":\"purchase\",\"v\":\"a\",\"p\":1,\"n\":2.5}"
+    );
+    assert!(name.starts_with("acme/experiment-event/") && name.ends_with("/0000000001/purchase"), "{name}");
+    // The longest names there are, of characters that JSON escapes; the store refuses metadata above 1024 bytes.
+    isolate.put(weights(&[(&"\"".repeat(128), 1)]));
+    assert!(isolate.event("u", None, &"\\".repeat(128), Some(-1.234_567_890_123_456e-300)));
+}
+
+#[test]
 fn the_cost_table() {
     let world = world();
     let isolate = world.isolate();
