@@ -32,6 +32,13 @@ pub fn fetch(
     worker::http::at_once(routes::handle(request.into(), env, ::worker::Context::new(context)))
 }
 
+/// Does what the cron trigger of `wrangler.toml` asks for.
+#[cfg(all(target_arch = "wasm32", feature = "service"))]
+#[::worker::event(scheduled)]
+async fn scheduled(_: ::worker::ScheduledEvent, env: ::worker::Env, _: ::worker::ScheduleContext) {
+    routes::chores::run(&env).await;
+}
+
 /// Makes a panic say what it was before it ends the instance. The platform crate's own hook stays in line behind it: that
 /// one marks the instance as not to be used again.
 #[cfg(all(target_arch = "wasm32", feature = "service"))]

@@ -156,6 +156,16 @@ pub fn header(request: &worker::Request, name: &str) -> Option<String> {
     request.headers().get(name).ok().flatten()
 }
 
+/// The request's `Idempotency-Key`; nothing when it has none.
+///
+/// # Errors
+///
+/// 400: it is not 1 to 256 bytes long.
+pub fn idempotency_key(request: &worker::Request) -> Result<Option<String>, Problem> {
+    let key = header(request, "idempotency-key");
+    key.map(|key| check_id("Idempotency-Key", &key).map(|()| key)).transpose()
+}
+
 /// The body as any JSON value.
 ///
 /// # Errors

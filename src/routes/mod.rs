@@ -4,12 +4,15 @@
 //! between them and takes the path's parameters. No rule of a pattern is here.
 
 mod cache;
+pub mod chores;
 pub mod conditional;
+mod counter;
 mod document;
 mod experiment;
 pub mod extract;
 mod flag;
 mod hierarchy;
+mod lock;
 mod meta;
 mod ofrep;
 pub mod page;
@@ -17,6 +20,7 @@ pub mod patch;
 mod preference;
 pub mod problem;
 mod profile;
+mod rate_limit;
 mod replica;
 pub mod reply;
 mod response_cache;
@@ -39,6 +43,7 @@ use crate::worker::clock::WorkerClock;
 use crate::worker::config::{self, Caller, Config};
 use crate::worker::http::{self, Head};
 use crate::worker::kv::WorkersKv;
+use crate::worker::objects::Remote;
 use crate::worker::random::WorkerRandom;
 use problem::Problem;
 use reply::Reply;
@@ -54,6 +59,9 @@ fn group(path: &str) -> &'static [&'static [Route]] {
         ("ofrep", _) => &[ofrep::ROUTES],
         ("v1", "cache") => &[cache::ROUTES],
         ("v1", "origins") => &[response_cache::ROUTES],
+        ("v1", "counters") => &[counter::ROUTES],
+        ("v1", "rate-limits") => &[rate_limit::ROUTES],
+        ("v1", "locks") => &[lock::ROUTES],
         ("v1", "sessions") => &[session::ROUTES],
         ("v1", "users") => &[session::USER_ROUTES, preference::ROUTES, profile::ROUTES],
         ("v1", "collections") => &[document::ROUTES],
@@ -133,6 +141,13 @@ thread_local! {
     static BREAKERS: RefCell<Vec<(&'static str, Breaker)>> = const { RefCell::new(Vec::new()) };
 }
 
+/// The namespace bound as `binding`, with everything around it but retries.
+pub(crate) fn store_once(env: &Env, binding: &'static str, meter: Meter) -> Option<AppStore> {
+    let policy = Policy { attempts_max: 1, ..Policy::default() };
+    let metered = Metered::new(WorkersKv::bound(env, binding)?, meter);
+    Some(Resilient::new(metered, WorkerClock, WorkerRandom, policy, breaker(binding)))
+}
+
 fn breaker(binding: &'static str) -> Breaker {
     BREAKERS.with_borrow_mut(|breakers| {
         if let Some((_, breaker)) = breakers.iter().find(|(name, _)| *name == binding) {
@@ -155,6 +170,21 @@ impl App {
             .ok_or_else(|| Problem::not_configured(&format!("bind a KV namespace as `{binding}`")))?;
         let metered = Metered::new(namespace, self.meter.clone());
         Ok(Resilient::new(metered, self.clock, self.random, Policy::default(), breaker(binding)))
+    }
+
+    /// The namespace bound as `binding` for a writer that repeats its writes itself: each operation is tried once.
+    ///
+    /// # Errors
+    ///
+    /// 503: the deployment has no such binding.
+    pub fn store_once(&self, binding: &'static str) -> Result<AppStore, Problem> {
+        let store = store_once(&self.env, binding, self.meter.clone());
+        store.ok_or_else(|| Problem::not_configured(&format!("bind a KV namespace as `{binding}`")))
+    }
+
+    /// The object `name` of the class bound as `binding`.
+    pub const fn object(&self, binding: &'static str, name: String) -> Remote<'_> {
+        Remote::new(&self.env, binding, name)
     }
 
     /// Who calls.

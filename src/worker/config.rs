@@ -31,7 +31,8 @@ pub struct Config {
 #[derive(Clone, Debug)]
 pub struct ApiToken {
     hash: Vec<u8>,
-    tenant: Tenant,
+    /// Whose data it opens.
+    pub tenant: Tenant,
     scopes: Vec<String>,
 }
 
