@@ -7,7 +7,8 @@ use kv_patterns::clock::{Clock, ManualClock};
 use kv_patterns::kv::{Error as KvError, MemoryStore, Meter, Metered};
 use kv_patterns::patch::{Patch, Precondition};
 use kv_patterns::patterns::document::{
-    Chain, Collection, Collections, Documents, Error, First, Migrate, Next, Served, Sweep, SweepError, SweepReport, Typed,
+    Chain, Collection, Collections, Documents, Error, First, Migrate, Next, Served, Sweep, SweepError, SweepReport,
+    Typed,
 };
 use kv_patterns::random::SeededRandom;
 use kv_patterns::recent::Recent;
