@@ -16,7 +16,12 @@ const stored = async () => {
 export const examples: Examples = {
   publishCollection: async () => ({ parameters: { collection: fresh("collection") }, body: { version: 2, migrations } }),
   putDocument: async () => ({ parameters: { ...(await stored()), id: "b" }, query: "ttlSeconds=60", body: { title: "Dune" } }),
-  getDocument: async () => ({ parameters: await stored() }),
+  // Of the newest version: one that is migrated says so only until it is written back.
+  getDocument: async () => {
+    const { collection } = await stored();
+    await call(`PUT /v1/collections/${collection}/documents/b`, { body: { title: "Dune" } });
+    return { parameters: { collection, id: "b" } };
+  },
   patchDocument: async () => ({ parameters: await stored(), body: { pages: 412 } }),
   deleteDocument: async () => ({ status: 204, parameters: await stored() }),
   listDocuments: async () => ({ parameters: await stored() }),
