@@ -178,7 +178,7 @@ async fn check(request: Request, context: Context) -> Outcome {
     fields.finish()?;
     let (tenant, local) = (&app.caller()?.tenant, LOCAL.with(Clone::clone));
     if let Some((policy, decision)) = local.denied(tenant, &name, &identifier, cost, app.now()) {
-        return verdict(&name, &policy, decision, false);
+        return Ok(verdict(&name, &policy, decision, false));
     }
     let policy = policy_of(app, &name).await?.ok_or_else(no_policy)?;
     if cost > policy.limit {
@@ -200,13 +200,13 @@ async fn check(request: Request, context: Context) -> Outcome {
                 Ok(decision) => decision,
                 Err(error) => {
                     worker::console_error!("a limit was answered without its count: {error}");
-                    return verdict(&name, &policy, uncounted(&policy), true);
+                    return Ok(verdict(&name, &policy, uncounted(&policy), true));
                 }
             }
         }
     };
     local.remember(tenant, (&name, &policy), &identifier, cost, decision, app.now());
-    verdict(&name, &policy, decision, false)
+    Ok(verdict(&name, &policy, decision, false))
 }
 
 /// What the policy says where the count cannot be had.
@@ -222,7 +222,7 @@ fn uncounted(policy: &Policy) -> Decision {
     }
 }
 
-fn verdict(name: &str, policy: &Policy, decision: Decision, degraded: bool) -> Outcome {
+fn verdict(name: &str, policy: &Policy, decision: Decision, degraded: bool) -> Reply {
     let Decision { allowed, limit, remaining, reset_seconds, .. } = decision;
     let fields = [
         ("RateLimit-Policy", header::policy(DRAFT, name, policy)),
@@ -251,5 +251,5 @@ fn verdict(name: &str, policy: &Policy, decision: Decision, degraded: bool) -> O
     for (field, value) in fields {
         reply = reply.header(field, value);
     }
-    Ok(reply.consistency(consistency))
+    reply.consistency(consistency)
 }
