@@ -256,6 +256,9 @@ describe("the root origin", () => {
 it("writes stored responses to KV under the tenant's own keys", async () => {
   const name = await configured();
   await call(`GET /v1/fetch/${name}/a`);
-  const { keys } = await env.CACHE.list({ prefix: `dev/response/${name}/` });
-  expect(keys.length).toBe(1);
+  // Written after the answer.
+  await vi.waitFor(async () => {
+    const { keys } = await env.CACHE.list({ prefix: `dev/response/${name}/` });
+    expect(keys.length).toBe(1);
+  });
 });
