@@ -1,6 +1,6 @@
 // The HTTP cache in the built Worker: origins, /v1/fetch, the root mount, single flight, streams, faults. The origin is `fetch` itself, replaced.
 import { env } from "cloudflare:workers";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { call, cost, fresh, problem } from "./client";
 
 type Origin = (request: Request) => Response | Promise<Response>;
