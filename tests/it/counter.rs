@@ -316,7 +316,9 @@ fn counters_are_listed_by_the_start_of_their_names_whatever_the_page_size() {
     let long = format!("page/{}", "x".repeat(200));
     let names = ["page/a", "page/b%", "other", &long, "page"];
     for (number, name) in (1..).zip(names) {
-        isolates.iter().for_each(|isolate| isolate.add(name, number));
+        for isolate in &isolates {
+            isolate.add(name, number);
+        }
     }
     isolates.iter().for_each(Isolate::flush);
     isolates[0].add("page/gone", 1);

@@ -253,7 +253,7 @@ fn an_object_goes_by_the_newest_policy_and_keeps_what_was_used() {
     let (state, decision) = ask(Some(&state), &old, 1);
     assert_eq!((decision.limit, decision.remaining), (12, 2), "a stale copy elsewhere changes nothing");
     let smaller = Policy { limit: 1, updated_at: START.plus_seconds(2), ..new };
-    assert_eq!(ask(Some(&state), &smaller, 1).1.allowed, false);
+    assert!(!ask(Some(&state), &smaller, 1).1.allowed);
 }
 
 #[test]
