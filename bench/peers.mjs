@@ -11,7 +11,6 @@ import esbuild from "esbuild";
 import { unstable_readConfig as readConfig } from "wrangler";
 
 const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "..");
-const buildFolder = path.join(root, "build");
 
 /** Something whoever runs the benchmark has to do or to write otherwise; its message is all there is to say. */
 export class UsageError extends Error {}
@@ -37,11 +36,12 @@ async function bundle(entry) {
   return Buffer.from(outputFiles[0].contents);
 }
 
+/** As deployed: wrangler.toml's `main`, and the bundle it imports. */
 function filesOfOurs() {
-  const names = ["index.js", "index_bg.wasm"];
-  const missing = names.filter((name) => !fs.existsSync(path.join(buildFolder, name)));
-  if (missing.length > 0) throw new UsageError(`build/${missing.join(" and build/")} missing: run \`npm run build\` first.`);
-  return Object.fromEntries(names.map((name) => [name, fs.readFileSync(path.join(buildFolder, name))]));
+  const names = ["src/worker/entry.js", "build/index.js", "build/index_bg.wasm"];
+  const missing = names.filter((name) => !fs.existsSync(path.join(root, name)));
+  if (missing.length > 0) throw new UsageError(`${missing.join(" and ")} missing: run \`npm run build\` first.`);
+  return Object.fromEntries(names.map((name) => [name, fs.readFileSync(path.join(root, name))]));
 }
 
 function platform() {

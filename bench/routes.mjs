@@ -30,6 +30,17 @@ async function issueTokens(call) {
   return tokens;
 }
 
+/** Two hundred flags, each with a rule that asks for a plan and then splits by user. */
+async function storeFlags(call) {
+  const targeting = { if: [{ "==": [{ var: "plan" }, "team"] }, "on", { fractional: [["on", 25], ["off", 75]] }] };
+  const flag = { state: "ENABLED", variants: { on: true, off: false }, defaultVariant: "off", targeting };
+  const flags = Object.fromEntries(Array.from({ length: 200 }, (_, i) => [`flag-${String(i).padStart(3, "0")}`, flag]));
+  await call({ method: "PUT", path: "/v1/flags", body: { flags, settings: { bucketing: "v2" } } });
+}
+
+/** Every other user is decided by the plan, the others by their hash. */
+const contextOf = (i) => ({ context: { targetingKey: `user-${i}`, plan: i % 2 === 0 ? "team" : "free", seats: 12 } });
+
 export const routes = [
   { name: "health", method: "GET", path: "/health", status: 200 },
   {
@@ -54,5 +65,21 @@ export const routes = [
     status: 200,
     prepare: issueTokens,
     request: (i, tokens) => ({ body: { token: tokens[i] } }),
+  },
+  {
+    name: "flag-evaluate",
+    method: "POST",
+    path: "/ofrep/v1/evaluate/flags/flag-007",
+    status: 200,
+    prepare: storeFlags,
+    request: (i) => ({ body: contextOf(i) }),
+  },
+  {
+    name: "flag-evaluate-200",
+    method: "POST",
+    path: "/ofrep/v1/evaluate/flags",
+    status: 200,
+    prepare: storeFlags,
+    request: (i) => ({ body: contextOf(i) }),
   },
 ];

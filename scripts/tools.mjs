@@ -1,7 +1,7 @@
 // What the project needs on the machine, found or installed: Rust with its wasm32 target, the npm packages, and two
 // (for the full checks three) cargo programs in `.tools`, which git ignores. What is already there is not touched.
 import { createHash } from "node:crypto";
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, lstatSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Problem, output, packageEnv, root, run, step, systemEnv } from "./lib.mjs";
 
@@ -52,6 +52,9 @@ export async function packages() {
   const mark = join(root, "node_modules", ".kv-patterns-installed");
   await step("npm packages (wrangler, Vitest, Node 24, wasm-opt)", async () => {
     if (existsSync(mark) && readFileSync(mark, "utf8") === wanted) return "installed";
+    // npm would empty the folder behind the link, for everybody who shares it.
+    const shared = lstatSync(join(root, "node_modules"), { throwIfNoEntry: false })?.isSymbolicLink() === true;
+    if (shared) throw new Problem("node_modules is a link to packages of another lock file: remove the link and try again.");
     // `error`: the packages want a newer Node than the one that installs them, and get it from the package `node`.
     await run("npm", ["ci", "--no-audit", "--no-fund", "--loglevel=error"]);
     const version = output("node", ["--version"], { env: packageEnv });

@@ -3,10 +3,11 @@
 //
 // One file per pattern exports its handlers by "METHOD /path"; each is `(request, env) => Response`.
 
+import flag from "./flag.js";
 import health from "./health.js";
 import session from "./session.js";
 
-const handlers = { ...health, ...session };
+const handlers = { ...flag, ...health, ...session };
 
 export default {
   fetch(request, env) {

@@ -64,7 +64,10 @@ const config :Workerd.Config = (
  */
 export function prepare(worker, folder, kvSocket) {
   fs.mkdirSync(folder, { recursive: true });
-  for (const [name, bytes] of Object.entries(worker.files)) fs.writeFileSync(path.join(folder, name), bytes);
+  for (const [name, bytes] of Object.entries(worker.files)) {
+    fs.mkdirSync(path.dirname(path.join(folder, name)), { recursive: true });
+    fs.writeFileSync(path.join(folder, name), bytes);
+  }
   const socket = path.join(folder, "http.sock");
   const config = path.join(folder, "config.capnp");
   fs.writeFileSync(config, configOf({ ...worker, modules: Object.keys(worker.files) }, folder, socket, kvSocket));

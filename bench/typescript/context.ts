@@ -3,6 +3,7 @@
 import type { MeteredKv, Operations } from "./kv.ts";
 
 export interface Env {
+  CONFIG: KVNamespace;
   SESSIONS: KVNamespace;
   API_TOKENS: string;
   CORS_ORIGINS: string;
@@ -11,6 +12,7 @@ export interface Env {
 export interface Variables {
   requestId: string;
   operations: Operations;
+  config: MeteredKv;
   sessions: MeteredKv;
   tenant: string;
 }

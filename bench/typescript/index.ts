@@ -7,6 +7,7 @@ import { cors } from "hono/cors";
 import { requestId } from "hono/request-id";
 import { authenticate } from "./auth.ts";
 import type { App } from "./context.ts";
+import { flags, ofrep } from "./flag.ts";
 import { MeteredKv, Operations } from "./kv.ts";
 import { onError, Problem } from "./problem.ts";
 import { sessions } from "./session.ts";
@@ -49,6 +50,15 @@ app.use("/v1/sessions/*", authenticate("sessions"), async (c, next) => {
   await next();
 });
 app.route("/v1/sessions", sessions);
+
+for (const path of ["/v1/flags", "/ofrep/v1/evaluate/flags", "/ofrep/v1/evaluate/flags/*"]) {
+  app.use(path, authenticate("flags"), async (c, next) => {
+    c.set("config", new MeteredKv(c.env.CONFIG, c.var.operations));
+    await next();
+  });
+}
+app.route("/v1/flags", flags);
+app.route("/ofrep/v1/evaluate/flags", ofrep);
 
 app.notFound(() => {
   throw new Problem(404, "not-found", "Not found");

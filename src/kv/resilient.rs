@@ -162,23 +162,26 @@ impl<S: Store, C: Clock, R: Random> Resilient<S, C, R> {
     }
 
     async fn run<T>(&self, kind: Kind, attempt: impl AsyncFn() -> Result<T, Error>) -> Result<T, Error> {
-        let deadline = self.clock.now().plus_millis(self.policy.deadline_millis);
+        let mut now = self.clock.now();
+        let deadline = now.plus_millis(self.policy.deadline_millis);
         let mut attempts = 0;
         loop {
-            self.breaker.admit(kind, self.clock.now())?;
-            let left = deadline.millis_since(self.clock.now());
+            self.breaker.admit(kind, now)?;
+            let left = deadline.millis_since(now);
             let outcome = self.in_time(left.min(self.policy.attempt_millis), &attempt).await;
-            self.breaker.record(kind, &outcome, self.clock.now());
+            now = self.clock.now();
+            self.breaker.record(kind, &outcome, now);
             attempts += 1;
             let wait = match &outcome {
                 Err(error) if error.is_transient() && attempts < self.policy.attempts_max => self.wait(error, attempts),
                 _ => return outcome,
             };
-            let too_late = self.clock.now().plus_millis(wait) >= deadline;
+            let too_late = now.plus_millis(wait) >= deadline;
             if too_late || !self.breaker.pay_for_retry() {
                 return outcome;
             }
             self.clock.sleep(wait).await;
+            now = self.clock.now();
         }
     }
 

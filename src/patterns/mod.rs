@@ -1,6 +1,16 @@
 //! The product: one file per pattern, pure decisions over a [`Store`](crate::kv::Store), a clock and randomness.
 
+pub mod cache;
 pub mod counter;
+pub mod document;
+pub mod experiment;
+pub mod flag;
+pub mod hierarchy;
 pub mod lock;
+pub mod preference;
+pub mod profile;
 pub mod rate_limit;
+pub mod replica;
+pub mod response_cache;
 pub mod session;
+pub mod setting;

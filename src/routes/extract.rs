@@ -19,7 +19,15 @@ pub const JSON_BYTES_MAX: usize = 64 * 1024;
 ///
 /// 400: it is not percent-encoded UTF-8, has a control character, or is not 1 to 256 bytes long.
 pub fn path_id(context: &Context, name: &str) -> Result<String, Problem> {
-    let raw = context.param(name).map_or("", String::as_str);
+    decode_id(name, context.param(name).map_or("", String::as_str))
+}
+
+/// The same for a raw path segment.
+///
+/// # Errors
+///
+/// As [`path_id`].
+pub fn decode_id(name: &str, raw: &str) -> Result<String, Problem> {
     let id = percent_decode(raw).ok_or_else(|| Problem::invalid(name, "Not percent-encoded UTF-8."))?;
     check_id(name, &id)?;
     Ok(id)
@@ -73,6 +81,11 @@ impl Query {
             pairs.push((decode(name)?, decode(value)?));
         }
         Ok(Self(pairs))
+    }
+
+    /// Every parameter, in the order in which they were sent.
+    pub fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
     /// The first value of `name`.
@@ -143,14 +156,33 @@ pub fn header(request: &worker::Request, name: &str) -> Option<String> {
     request.headers().get(name).ok().flatten()
 }
 
+/// The request's `Idempotency-Key`; nothing when it has none.
+///
+/// # Errors
+///
+/// 400: it is not 1 to 256 bytes long.
+pub fn idempotency_key(request: &worker::Request) -> Result<Option<String>, Problem> {
+    let key = header(request, "idempotency-key");
+    key.map(|key| check_id("Idempotency-Key", &key).map(|()| key)).transpose()
+}
+
 /// The body as any JSON value.
 ///
 /// # Errors
 ///
 /// 415: another media type. 413: more than `limit` bytes. 400: not acceptable JSON.
 pub async fn json(request: &worker::Request, limit: usize) -> Result<Value, Problem> {
+    json_of_depth(request, limit, json::DEPTH_MAX).await
+}
+
+/// The same, nested `depth_max` levels deep at most.
+///
+/// # Errors
+///
+/// As [`json()`].
+pub async fn json_of_depth(request: &worker::Request, limit: usize, depth_max: usize) -> Result<Value, Problem> {
     check_media_type(request)?;
-    json::parse(&bytes(request, limit).await?, json::DEPTH_MAX).map_err(|error| Problem::malformed(&error))
+    json::parse(&bytes(request, limit).await?, depth_max).map_err(|error| Problem::malformed(&error))
 }
 
 /// The body as a JSON object whose fields are taken one by one.

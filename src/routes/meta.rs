@@ -17,7 +17,8 @@ pub(super) const ROUTES: &[Route] =
     &[route!(GET "/health", Access::Open, health), route!(GET "/openapi.json", Access::Open, openapi)];
 
 /// Every namespace the project knows.
-const BINDINGS: [&str; 7] = ["SESSIONS", "CACHE", "CONFIG", "COUNTERS", "REPLICA_US", "REPLICA_EU", "REPLICA_ASIA"];
+pub(super) const BINDINGS: [&str; 7] =
+    ["SESSIONS", "CACHE", "CONFIG", "COUNTERS", "REPLICA_US", "REPLICA_EU", "REPLICA_ASIA"];
 
 #[derive(Serialize)]
 struct Health {

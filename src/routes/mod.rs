@@ -1,21 +1,38 @@
 //! HTTP: every route on one screen, and what happens to each request before and after its handler.
 //!
-//! The platform's `Router` is built anew for every request, so only the routes that can match are put into it: those of
-//! the first path segment's group, and of the request's method. No rule of a pattern is here.
+//! The platform's `Router` is built anew for every request, so only the routes that can match are put into it: it decides
+//! between them and takes the path's parameters. No rule of a pattern is here.
 
+mod cache;
+pub mod chores;
 pub mod conditional;
+mod counter;
+mod document;
+mod experiment;
 pub mod extract;
+mod flag;
+mod hierarchy;
+mod lock;
 mod meta;
+mod ofrep;
 pub mod page;
+pub mod patch;
+mod preference;
 pub mod problem;
+mod profile;
+mod rate_limit;
+mod replica;
 pub mod reply;
+mod response_cache;
 mod session;
+mod setting;
 
 use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 
+use wasm_bindgen::JsValue;
 use worker::{Env, Request, RouteContext, Router};
 
 use crate::clock::{Clock, Timestamp};
@@ -26,17 +43,31 @@ use crate::worker::clock::WorkerClock;
 use crate::worker::config::{self, Caller, Config};
 use crate::worker::http::{self, Head};
 use crate::worker::kv::WorkersKv;
+use crate::worker::objects::Remote;
 use crate::worker::random::WorkerRandom;
 use problem::Problem;
 use reply::Reply;
+use response_cache::Mount;
 
 /// The routes below a path's first segment (its second below `/v1`). One line per group, in the order of the contract.
 fn group(path: &str) -> &'static [&'static [Route]] {
     let mut segments = path.split('/').skip(1);
     match (segments.next().unwrap_or_default(), segments.next().unwrap_or_default()) {
         ("health" | "openapi.json", _) => &[meta::ROUTES],
+        ("v1", "flags") => &[flag::ROUTES],
+        ("v1", "experiments") => &[experiment::ROUTES],
+        ("ofrep", _) => &[ofrep::ROUTES],
+        ("v1", "cache") => &[cache::ROUTES],
+        ("v1", "origins") => &[response_cache::ROUTES],
+        ("v1", "counters") => &[counter::ROUTES],
+        ("v1", "rate-limits") => &[rate_limit::ROUTES],
+        ("v1", "locks") => &[lock::ROUTES],
         ("v1", "sessions") => &[session::ROUTES],
-        ("v1", "users") => &[session::USER_ROUTES],
+        ("v1", "users") => &[session::USER_ROUTES, preference::ROUTES, profile::ROUTES],
+        ("v1", "collections") => &[document::ROUTES],
+        ("v1", "replicated") => &[replica::ROUTES],
+        ("v1", "settings") => &[setting::ROUTES],
+        ("v1", "keys") => &[hierarchy::ROUTES],
         _ => &[],
     }
 }
@@ -110,6 +141,13 @@ thread_local! {
     static BREAKERS: RefCell<Vec<(&'static str, Breaker)>> = const { RefCell::new(Vec::new()) };
 }
 
+/// The namespace bound as `binding`, with everything around it but retries.
+pub(crate) fn store_once(env: &Env, binding: &'static str, meter: Meter) -> Option<AppStore> {
+    let policy = Policy { attempts_max: 1, ..Policy::default() };
+    let metered = Metered::new(WorkersKv::bound(env, binding)?, meter);
+    Some(Resilient::new(metered, WorkerClock, WorkerRandom, policy, breaker(binding)))
+}
+
 fn breaker(binding: &'static str) -> Breaker {
     BREAKERS.with_borrow_mut(|breakers| {
         if let Some((_, breaker)) = breakers.iter().find(|(name, _)| *name == binding) {
@@ -134,6 +172,21 @@ impl App {
         Ok(Resilient::new(metered, self.clock, self.random, Policy::default(), breaker(binding)))
     }
 
+    /// The namespace bound as `binding` for a writer that repeats its writes itself: each operation is tried once.
+    ///
+    /// # Errors
+    ///
+    /// 503: the deployment has no such binding.
+    pub fn store_once(&self, binding: &'static str) -> Result<AppStore, Problem> {
+        let store = store_once(&self.env, binding, self.meter.clone());
+        store.ok_or_else(|| Problem::not_configured(&format!("bind a KV namespace as `{binding}`")))
+    }
+
+    /// The object `name` of the class bound as `binding`.
+    pub const fn object(&self, binding: &'static str, name: String) -> Remote<'_> {
+        Remote::new(&self.env, binding, name)
+    }
+
     /// Who calls.
     ///
     /// # Errors
@@ -154,7 +207,7 @@ impl App {
 /// # Errors
 ///
 /// The platform refused to make a response, which no reply made here gives it a reason to.
-pub async fn handle(request: Request, env: Env, context: worker::Context) -> worker::Result<web_sys::Response> {
+pub async fn handle(request: Request, env: Env, context: worker::Context) -> Result<web_sys::Response, JsValue> {
     let config = config::current(&env);
     let head = Rc::new(Head::of(request.inner()));
     let app = App {
@@ -169,8 +222,11 @@ pub async fn handle(request: Request, env: Env, context: worker::Context) -> wor
         reply: Rc::default(),
     };
     let outcome = answer(request, app.clone()).await;
-    let reply = outcome.unwrap_or_else(Problem::into_reply);
-    Ok(finish(reply, &app)?)
+    let reply = outcome.unwrap_or_else(|problem| match head.path() {
+        path if ofrep::speaks(path) => ofrep::refusal(problem, path),
+        _ => problem.into_reply(),
+    });
+    finish(reply, &app)
 }
 
 /// Preflight, authentication, routing, handler.
@@ -180,22 +236,34 @@ async fn answer(request: Request, mut app: App) -> Outcome {
     let groups = group(path);
     let open = groups.iter().copied().flatten().any(|route| matches!(route.access, Access::Open));
     let preflight = head.method == "OPTIONS";
+    // Any method at all may go to an origin, and the router knows only some.
+    let mount = response_cache::mount(&app, path);
+    if let Some(mount @ Mount::Root) = mount {
+        return response_cache::proxy(request, &app, mount).await;
+    }
     if app.config.tokens.is_none() && path != "/health" {
         return Err(Problem::not_configured("set the secret `API_TOKENS`, see README.md"));
     }
     app.caller = bearer(&head.authorization).and_then(|token| app.config.caller(token));
+    if head.authorization.is_empty() && ofrep::speaks(path) {
+        app.caller = extract::header(&request, "x-api-key").and_then(|key| app.config.caller(key.trim()));
+    }
     if app.caller.is_none() && !open && !preflight {
         return Err(Problem::unauthorized());
     }
+    if let Some(mount) = mount {
+        // A browser asks beforehand without a token; with one, OPTIONS is the origin's.
+        let asks_us = app.caller.is_none();
+        return if asks_us { Ok(Reply::empty(204)) } else { response_cache::proxy(request, &app, mount).await };
+    }
     let method = if head.method == "HEAD" { "GET" } else { head.method.as_str() };
     let mut router = Router::with_data(app.clone());
-    for route in groups.iter().copied().flatten().filter(|route| route.method == method) {
+    let candidates = groups.iter().copied().flatten();
+    for route in candidates.filter(|route| route.method == method && matches(route.path, path)) {
         router = register(router, route, &head.method);
     }
-    router.run(request, app.env.clone()).await.map_err(|error| {
-        worker::console_error!("the router failed: {error}");
-        Problem::unavailable(1)
-    })?;
+    // Its result says nothing: see `run`.
+    let _ = router.run(request, app.env.clone()).await;
     let handled = app.reply.take();
     handled.unwrap_or_else(|| no_route(groups, path, preflight))
 }
@@ -226,7 +294,8 @@ async fn run(route: &'static Route, request: Request, context: Context) -> worke
         Err(problem) => Err(problem),
     };
     slot.replace(Some(outcome));
-    worker::Response::empty()
+    // The reply is in the slot. A `worker::Response` would cost JavaScript headers that nobody reads.
+    Err(worker::Error::Infallible)
 }
 
 fn allowed(access: Access, caller: Option<&Caller>) -> Result<(), Problem> {
@@ -280,14 +349,18 @@ const EXPOSED: &str = "ETag, Link, Location, Retry-After, RateLimit, RateLimit-P
                        Consistency, Age, Cache-Status, X-Cache, Document-Version, Migrated-From, Replica";
 /// Request headers a browser may send.
 const ALLOWED: &str = "Authorization, Content-Type, If-Match, If-None-Match, Idempotency-Key, Origin-Authorization, \
-                       X-Request-Id";
+                       X-API-Key, X-Request-Id";
 
 /// What every reply carries: request id, cost, CORS.
-fn finish(mut reply: Reply, app: &App) -> Result<web_sys::Response, wasm_bindgen::JsValue> {
+fn finish(mut reply: Reply, app: &App) -> Result<web_sys::Response, JsValue> {
     let head = &app.head;
-    reply = reply
-        .header("X-Request-Id", request_id(&head.request_id, &app.random))
-        .header("Server-Timing", format!("kv;desc=\"{}\"", app.meter));
+    if !reply.has("x-request-id") {
+        reply = reply.header("X-Request-Id", request_id(&head.request_id, &app.random));
+    }
+    reply = reply.header("Server-Timing", format!("kv;desc=\"{}\"", app.meter));
+    if reply.transparent {
+        return http::response(reply.status, &reply.fields, &reply.body);
+    }
     if !app.config.cors_origins.is_empty() {
         reply = reply.header("Vary", "Origin");
         if app.config.cors_origins.contains(&head.origin) {

@@ -28,10 +28,19 @@ pub struct List<T> {
 pub fn request(app: &App, query: &Query, scope: &str) -> Result<PageRequest, Problem> {
     let limit = query.integer("limit", 1..=1000, LIMIT_DEFAULT)?;
     let request = PageRequest::first(u32::try_from(limit).unwrap_or(1));
-    let Some(sealed) = query.get("cursor") else { return Ok(request) };
-    let cursor = seal(app).open(scope, sealed);
-    let cursor = cursor.ok_or_else(|| Problem::invalid("cursor", "Not a cursor of this list."))?;
-    Ok(request.after(cursor))
+    let cursor = open(app, scope, query.get("cursor"))?;
+    Ok(PageRequest { cursor, ..request })
+}
+
+/// The cursor that was sealed for `scope`.
+///
+/// # Errors
+///
+/// 400: it is not one of this list.
+pub fn open(app: &App, scope: &str, sealed: Option<&str>) -> Result<Option<String>, Problem> {
+    let open =
+        |sealed| seal(app).open(scope, sealed).ok_or_else(|| Problem::invalid("cursor", "Not a cursor of this list."));
+    sealed.map(open).transpose()
 }
 
 /// The page to answer with.

@@ -3,10 +3,12 @@
 //! A [`Problem`] says what the client can act on. Internal text goes to the log at the place where it is known.
 
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 use super::reply::Reply;
 use crate::json::JsonError;
 use crate::kv;
+use crate::worker::objects::CallError;
 
 /// What is wrong with a request, or with answering it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +19,8 @@ pub struct Problem {
     detail: String,
     field: Option<String>,
     headers: Vec<(&'static str, String)>,
+    /// Members of its own (RFC 9457 §3.2).
+    more: Map<String, Value>,
 }
 
 #[derive(Serialize)]
@@ -27,12 +31,14 @@ struct Document<'a> {
     detail: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     field: Option<&'a str>,
+    #[serde(flatten)]
+    more: &'a Map<String, Value>,
 }
 
 impl Problem {
     /// A problem with a name of its own. `slug` ends its type URI, `/problems/<slug>`.
     pub fn new(status: u16, slug: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
-        Self { slug, title, status, detail: detail.into(), field: None, headers: Vec::new() }
+        Self { slug, title, status, detail: detail.into(), field: None, headers: Vec::new(), more: Map::new() }
     }
 
     /// The same, with the field to blame.
@@ -48,9 +54,18 @@ impl Problem {
         self
     }
 
-    /// 400: `field` breaks a rule of the contract.
+    /// The same, with a member of its own, whose name is none of the standard's.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.more.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// 400: `field` breaks a rule of the contract; an empty name means that the whole does.
     pub fn invalid(field: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self::new(400, "invalid-request", "The request is not valid", detail).at(field)
+        let problem = Self::new(400, "invalid-request", "The request is not valid", detail);
+        let field = Some(field.into()).filter(|field| !field.is_empty());
+        Self { field, ..problem }
     }
 
     /// 400: the body is not acceptable JSON.
@@ -120,6 +135,11 @@ impl Problem {
         self.status
     }
 
+    /// Status, detail and headers, for a protocol with an error format of its own.
+    pub(super) fn into_parts(self) -> (u16, String, Vec<(&'static str, String)>) {
+        (self.status, self.detail, self.headers)
+    }
+
     /// The reply that tells the client.
     pub fn into_reply(self) -> Reply {
         let document = Document {
@@ -128,6 +148,7 @@ impl Problem {
             status: self.status,
             detail: &self.detail,
             field: self.field.as_deref(),
+            more: &self.more,
         };
         let body = serde_json::to_vec(&document).unwrap_or_default();
         let mut reply = Reply::bytes(self.status, "application/problem+json", body);
@@ -151,5 +172,16 @@ impl From<kv::Error> for Problem {
             }
             _ => Self::unavailable(5),
         }
+    }
+}
+
+impl From<CallError> for Problem {
+    /// An object failing is never the client's fault; what was asked may have happened.
+    fn from(error: CallError) -> Self {
+        worker::console_error!("{error}");
+        let retry_after_seconds = if error == CallError::Overloaded { "2" } else { "1" };
+        let detail = "The place that decides this cannot answer at the moment. What was asked may have happened: \
+                      repeating is safe with the same `Idempotency-Key`, where this call takes one.";
+        Self::new(503, "unavailable", "Temporarily unavailable", detail).header("Retry-After", retry_after_seconds)
     }
 }

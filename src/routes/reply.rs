@@ -20,6 +20,8 @@ pub struct Reply {
     /// Name and value of each header, one a line.
     pub(super) fields: String,
     pub(super) body: Body,
+    /// It is an origin's own answer at its own path: nothing but the cost is added, CORS is the origin's affair.
+    pub(super) transparent: bool,
 }
 
 impl Reply {
@@ -49,6 +51,23 @@ impl Reply {
         self.fields.push('\n');
         let allowed = |character: char| character == '\t' || matches!(character, ' '..='~');
         self.fields.extend(value.as_ref().chars().map(|character| if allowed(character) { character } else { '?' }));
+        self
+    }
+
+    /// Whether an origin sent a header of this name (in lower case).
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.fields.split('\n').step_by(2).any(|held| held == name)
+    }
+
+    /// The same, with a header as an origin sent it.
+    #[must_use]
+    pub fn raw_header(mut self, name: &str, value: &str) -> Self {
+        for text in [name, value] {
+            if !self.fields.is_empty() {
+                self.fields.push('\n');
+            }
+            self.fields.push_str(text);
+        }
         self
     }
 

@@ -19,6 +19,10 @@ pub struct Config {
     pub cors_origins: Vec<String>,
     /// Live sessions a user may have; 0 means any number.
     pub sessions_per_user_max: u32,
+    /// The origin behind every path that is not the Worker's own, with the policy's JSON; see `routes::response_cache`.
+    pub root_origin: Option<(String, String)>,
+    /// Whether origins may be on this machine; for development.
+    pub allow_loopback_origins: bool,
     /// Seals cursors. It changes with `API_TOKENS`, which makes old cursors void.
     pub cursor_secret: [u8; 32],
 }
@@ -27,7 +31,8 @@ pub struct Config {
 #[derive(Clone, Debug)]
 pub struct ApiToken {
     hash: Vec<u8>,
-    tenant: Tenant,
+    /// Whose data it opens.
+    pub tenant: Tenant,
     scopes: Vec<String>,
 }
 
@@ -63,12 +68,15 @@ impl Config {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 struct Variables {
     api_tokens: Option<String>,
     cors_origins: Option<String>,
     sessions_per_user_max: Option<String>,
+    root_origin: Option<String>,
+    root_origin_policy: Option<String>,
+    allow_loopback_origins: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -91,6 +99,11 @@ impl From<Variables> for Config {
                 .sessions_per_user_max
                 .and_then(|text| text.trim().parse().ok())
                 .unwrap_or(0),
+            root_origin: variables
+                .root_origin
+                .filter(|url| !url.trim().is_empty())
+                .map(|url| (url.trim().to_owned(), variables.root_origin_policy.unwrap_or_default())),
+            allow_loopback_origins: variables.allow_loopback_origins.is_some_and(|text| text.trim() == "1"),
             cursor_secret: secret.finalize().into(),
         }
     }
@@ -123,9 +136,8 @@ pub fn current(env: &worker::Env) -> Rc<Config> {
         match (changed, &current) {
             (None, Some(config)) => Rc::clone(config),
             (text, _) => {
-                let variables = text.and_then(|text| serde_json::from_str(&text).ok());
-                let none = Variables { api_tokens: None, cors_origins: None, sessions_per_user_max: None };
-                let config = Rc::new(Config::from(variables.unwrap_or(none)));
+                let variables: Option<Variables> = text.and_then(|text| serde_json::from_str(&text).ok());
+                let config = Rc::new(Config::from(variables.unwrap_or_default()));
                 *current = Some(Rc::clone(&config));
                 config
             }

@@ -1,5 +1,44 @@
 // The crossings between Rust and JavaScript that happen on every request, each made once instead of once per field.
-// Every crossing costs, and so does every string; see ARCHITECTURE.md, "Where the time goes".
+// Every crossing costs, and so does every string; see docs/performance.md.
+
+// The queue of Rust's tasks runs on this. The runtime's own costs ten times as much, because it is not the engine's.
+// An exception still ends as the uncaught one that it would be there.
+const platformMicrotask = globalThis.queueMicrotask;
+const resolved = Promise.resolve();
+const uncaught = (error) =>
+  platformMicrotask(() => {
+    throw error;
+  });
+globalThis.queueMicrotask = (callback) => {
+  resolved.then(callback).then(undefined, uncaught);
+};
+
+// `worker::Request` reads `cf` of every request, for which the runtime parses JSON; hardly any route wants it, so entry.js
+// hides it on the request and it is read here, on demand.
+const platformCf = Object.getOwnPropertyDescriptor(Request.prototype, "cf");
+
+/** A text of `request.cf`, say its `continent`; empty when there is none. */
+export function requestCf(request, name) {
+  const value = platformCf?.get?.call(request)?.[name];
+  return typeof value === "string" ? value : "";
+}
+
+/** Tells Rust how the promise ended. One callback serves all awaits of an instance. */
+export function settle(promise, id, settled) {
+  promise.then(
+    (value) => settled(id, true, value),
+    (error) => settled(id, false, error),
+  );
+}
+
+/** The same after some time. */
+export function startTimer(millis, id, settled) {
+  return setTimeout(settled, millis, id, true);
+}
+
+export function stopTimer(timer) {
+  clearTimeout(timer);
+}
 
 const HEADERS = ["authorization", "x-request-id", "origin"];
 
@@ -23,6 +62,72 @@ export async function requestBody(request, limit) {
     if (total > limit) return null;
     chunks.push(chunk);
   }
+  return joined(chunks, total);
+}
+
+/** `fields` holds name, value, name, value, one a line. `body` is a view into WASM memory, so it is copied. */
+export function response(status, fields, body) {
+  return new Response(body === undefined ? null : body.slice(), { status, headers: headersOf(fields) });
+}
+
+/** The same for a body that is a stream. */
+export function streamResponse(status, fields, stream) {
+  return new Response(stream, { status, headers: headersOf(fields) });
+}
+
+/** An object, which the runtime takes in half the time of a list of pairs; that only where a name comes twice. */
+function headersOf(fields) {
+  const lines = fields.split("\n");
+  const headers = {};
+  for (let i = 0; i + 1 < lines.length; i += 2) {
+    const name = lines[i];
+    if (name in headers) return pairs(lines);
+    headers[name] = lines[i + 1];
+  }
+  return headers;
+}
+
+function pairs(lines) {
+  const headers = [];
+  for (let i = 0; i + 1 < lines.length; i += 2) headers.push([lines[i], lines[i + 1]]);
+  return headers;
+}
+
+/** The fields of a message: name, value, name, value, one a line. */
+export function headerFields({ headers }) {
+  const lines = [];
+  for (const [name, value] of headers) lines.push(name, value);
+  return lines.join("\n");
+}
+
+/** The answer of an origin, or undefined when its head did not come in time. Cloudflare's own cache stays out of it. */
+export async function originFetch(url, method, fields, upload, timeoutMillis) {
+  const controller = new AbortController();
+  const timer = setTimeout(() => controller.abort(), timeoutMillis);
+  const body = upload?.body ?? null;
+  try {
+    const init = { method, headers: headersOf(fields), body, redirect: "manual", signal: controller.signal };
+    return await fetch(url, { ...init, cf: { cacheTtl: -1 } });
+  } catch (error) {
+    if (controller.signal.aborted) return undefined;
+    throw error;
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+async function nextChunk(reader, idleMillis) {
+  let timer;
+  const late = new Promise((_, reject) => (timer = setTimeout(reject, idleMillis, new Error("the body stopped coming"))));
+  try {
+    return await Promise.race([reader.read(), late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+function joined(chunks, total) {
+  if (chunks.length === 1) return chunks[0];
   const bytes = new Uint8Array(total);
   let offset = 0;
   for (const chunk of chunks) {
@@ -32,21 +137,67 @@ export async function requestBody(request, limit) {
   return bytes;
 }
 
-/** `fields` holds name, value, name, value, one a line. `body` is a view into WASM memory, so it is copied. */
-export function response(status, fields, body) {
-  return new Response(body === undefined ? null : body.slice(), { status, headers: pairs(fields) });
+/** The whole body as bytes; a stream of it from its beginning when it has more than `limit`; rejects when it is cut off. */
+export async function gatherBody({ body }, limit, idleMillis) {
+  if (body === null) return new Uint8Array();
+  const reader = body.getReader();
+  const chunks = [];
+  let total = 0;
+  for (;;) {
+    const { done, value } = await nextChunk(reader, idleMillis);
+    if (done) return joined(chunks, total);
+    chunks.push(value);
+    total += value.byteLength;
+    if (total > limit) break;
+  }
+  return new ReadableStream({
+    async pull(controller) {
+      const chunk = chunks.shift();
+      const { done, value } = chunk === undefined ? await nextChunk(reader, idleMillis) : { done: false, value: chunk };
+      if (done) controller.close();
+      else controller.enqueue(value);
+    },
+    cancel: (reason) => reader.cancel(reason),
+  });
 }
 
-/** The same for a body that is a stream. */
-export function streamResponse(status, fields, stream) {
-  return new Response(stream, { status, headers: pairs(fields) });
-}
-
-function pairs(fields) {
-  const lines = fields.split("\n");
-  const headers = [];
-  for (let i = 0; i + 1 < lines.length; i += 2) headers.push([lines[i], lines[i + 1]]);
-  return headers;
+/** The body as a stream that keeps a copy. `done` gets it before the stream ends, or undefined when there is none to keep. */
+export function copyBody({ body }, limit, length, idleMillis, done) {
+  if (body === null) {
+    done(new Uint8Array());
+    return null;
+  }
+  const reader = body.getReader();
+  let chunks = [];
+  let total = 0;
+  const copy = new ReadableStream(
+    {
+      async pull(controller) {
+        let chunk;
+        try {
+          chunk = await nextChunk(reader, idleMillis);
+        } catch (error) {
+          done(undefined);
+          throw error;
+        }
+        if (chunk.done) {
+          done(chunks === undefined ? undefined : joined(chunks, total));
+          controller.close();
+          return;
+        }
+        total += chunk.value.byteLength;
+        if (total > limit) chunks = undefined;
+        chunks?.push(chunk.value);
+        controller.enqueue(chunk.value);
+      },
+      cancel(reason) {
+        done(undefined);
+        return reader.cancel(reason);
+      },
+    },
+    { highWaterMark: 0 },
+  );
+  return length === undefined ? copy : copy.pipeThrough(new FixedLengthStream(length));
 }
 
 const cached = (type, ttl) => (ttl === 0 ? { type } : { type, cacheTtl: ttl });
@@ -85,7 +236,14 @@ export async function kvList(namespace, prefix, cursor, limit) {
   return JSON.stringify([keys, page.list_complete ? null : page.cursor]);
 }
 
-const CONFIG = ["API_TOKENS", "CORS_ORIGINS", "SESSIONS_PER_USER_MAX"];
+const CONFIG = [
+  "API_TOKENS",
+  "CORS_ORIGINS",
+  "SESSIONS_PER_USER_MAX",
+  "ROOT_ORIGIN",
+  "ROOT_ORIGIN_POLICY",
+  "ALLOW_LOOPBACK_ORIGINS",
+];
 let known = [];
 
 /** The settings as JSON text, or undefined when they are those given last time: most requests then cross no string. */

@@ -1,11 +1,21 @@
 //! The functions of `glue.js`, typed. Nothing else in the project talks to JavaScript about requests, replies or KV.
 
 use js_sys::Promise;
-use wasm_bindgen::prelude::wasm_bindgen;
+use wasm_bindgen::prelude::{Closure, wasm_bindgen};
 use wasm_bindgen::{JsCast, JsValue};
+
+/// What JavaScript calls when a promise has ended: which await, whether it was fulfilled, with what.
+pub(super) type Settled = Closure<dyn FnMut(u32, bool, JsValue)>;
 
 #[wasm_bindgen(module = "/src/worker/glue.js")]
 extern "C" {
+    pub(super) fn settle(promise: &Promise, id: u32, settled: &Settled);
+    #[wasm_bindgen(js_name = startTimer)]
+    pub(super) fn start_timer(millis: u32, id: u32, settled: &Settled) -> i32;
+    #[wasm_bindgen(js_name = stopTimer)]
+    pub(super) fn stop_timer(timer: i32);
+    #[wasm_bindgen(js_name = requestCf)]
+    pub(super) fn request_cf(request: &web_sys::Request, name: &str) -> String;
     #[wasm_bindgen(js_name = requestHead)]
     pub(super) fn request_head(request: &web_sys::Request) -> String;
     #[wasm_bindgen(js_name = requestBody)]
@@ -18,6 +28,26 @@ extern "C" {
         fields: &str,
         stream: &web_sys::ReadableStream,
     ) -> Result<web_sys::Response, JsValue>;
+    #[wasm_bindgen(js_name = headerFields)]
+    pub(super) fn header_fields(message: &JsValue) -> String;
+    #[wasm_bindgen(js_name = originFetch)]
+    pub(super) fn origin_fetch(
+        url: &str,
+        method: &str,
+        fields: &str,
+        upload: Option<&web_sys::Request>,
+        timeout_millis: f64,
+    ) -> Promise;
+    #[wasm_bindgen(js_name = gatherBody)]
+    pub(super) fn gather_body(response: &web_sys::Response, limit: f64, idle_millis: f64) -> Promise;
+    #[wasm_bindgen(catch, js_name = copyBody)]
+    pub(super) fn copy_body(
+        response: &web_sys::Response,
+        limit: f64,
+        length: Option<f64>,
+        idle_millis: f64,
+        done: &JsValue,
+    ) -> Result<Option<web_sys::ReadableStream>, JsValue>;
     #[wasm_bindgen(js_name = configIfChanged)]
     pub(super) fn config_if_changed(env: &JsValue, have: bool) -> Option<String>;
     #[wasm_bindgen(js_name = kvGet)]

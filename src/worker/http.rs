@@ -1,10 +1,16 @@
 //! Requests in and replies out, with one crossing for each.
 
-use js_sys::Uint8Array;
-use wasm_bindgen::JsCast;
-use wasm_bindgen_futures::JsFuture;
+use std::ops::Range;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use futures_util::TryFutureExt;
+use js_sys::{Promise, Uint8Array};
+use wasm_bindgen::{JsCast, JsValue};
+use wasm_bindgen_futures::future_to_promise;
 
 use super::glue;
+use super::promise::Settled;
 
 /// What every request is asked for.
 #[derive(Clone, Debug, Default)]
@@ -43,6 +49,12 @@ impl Head {
     }
 }
 
+/// A text of the request's `cf`, say its `continent`; empty when there is none. `worker::Request::cf` gives nothing: see
+/// `glue.js`.
+pub fn cf(request: &web_sys::Request, name: &str) -> String {
+    glue::request_cf(request, name)
+}
+
 /// Why a body could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyError {
@@ -59,7 +71,7 @@ pub enum BodyError {
 /// [`BodyError::TooLarge`] beyond `limit` bytes; [`BodyError::Lost`] when it cannot be read to its end.
 pub async fn body(request: &web_sys::Request, limit: usize) -> Result<Vec<u8>, BodyError> {
     #[allow(clippy::cast_precision_loss, reason = "limits are far below 2^53")]
-    let read = JsFuture::from(glue::request_body(request, limit as f64)).await.map_err(|_| BodyError::Lost)?;
+    let read = Settled::of(&glue::request_body(request, limit as f64)).await.map_err(|_| BodyError::Lost)?;
     let bytes: Uint8Array = read.dyn_into().map_err(|_| BodyError::TooLarge)?;
     Ok(bytes.to_vec())
 }
@@ -72,6 +84,10 @@ pub enum Body {
     Empty,
     /// Bytes at hand.
     Bytes(Vec<u8>),
+    /// Bytes that others hold too.
+    Shared(Rc<Vec<u8>>),
+    /// A range of bytes that others hold too.
+    Part(Rc<[u8]>, Range<usize>),
     /// Bytes that arrive while they are sent.
     Stream(web_sys::ReadableStream),
 }
@@ -81,10 +97,23 @@ pub enum Body {
 /// # Errors
 ///
 /// What the platform threw: a status or header it does not take.
-pub fn response(status: u16, fields: &str, body: &Body) -> Result<web_sys::Response, wasm_bindgen::JsValue> {
+pub fn response(status: u16, fields: &str, body: &Body) -> Result<web_sys::Response, JsValue> {
     match body {
         Body::Empty => glue::response(status, fields, None),
         Body::Bytes(bytes) => glue::response(status, fields, Some(bytes)),
+        Body::Shared(bytes) => glue::response(status, fields, Some(bytes)),
+        Body::Part(bytes, range) => glue::response(status, fields, Some(bytes.get(range.clone()).unwrap_or_default())),
         Body::Stream(stream) => glue::stream_response(status, fields, stream),
+    }
+}
+
+/// Runs `answer` to its first wait. Most refusals and the plainest answers have none: they need no promise and no task.
+pub fn at_once(answer: impl Future<Output = Result<web_sys::Response, JsValue>> + 'static) -> JsValue {
+    let mut answer = Box::pin(answer.map_ok(JsValue::from));
+    // The task that takes over polls again, which renews every waker, so nothing this one misses is lost.
+    match answer.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(Ok(response)) => response,
+        Poll::Ready(Err(thrown)) => Promise::reject(&thrown).into(),
+        Poll::Pending => future_to_promise(answer).into(),
     }
 }

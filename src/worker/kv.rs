@@ -8,9 +8,9 @@
 
 use js_sys::{Array, JsString, Promise, Uint8Array};
 use wasm_bindgen::{JsCast, JsValue};
-use wasm_bindgen_futures::JsFuture;
 
 use super::glue;
+use super::promise::Settled;
 use crate::kv::limits::LIST_LIMIT_MAX;
 use crate::kv::{Error, Key, Page, PageKey, PageRequest, Prefix, Read, Store, Write};
 
@@ -32,7 +32,7 @@ impl WorkersKv {
 type ListedKey = (String, Option<u64>, Option<String>);
 
 async fn settled(promise: Promise) -> Result<JsValue, Error> {
-    JsFuture::from(promise).await.map_err(|thrown| failure(&thrown))
+    Settled::of(&promise).await.map_err(|thrown| failure(&thrown))
 }
 
 fn failure(thrown: &JsValue) -> Error {

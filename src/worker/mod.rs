@@ -5,8 +5,11 @@
 pub mod background;
 pub mod clock;
 pub mod config;
+pub mod flight;
 mod glue;
 pub mod http;
 pub mod kv;
 pub mod objects;
+pub mod origin;
+pub mod promise;
 pub mod random;

@@ -7,18 +7,34 @@
     reason = "a test that panics has failed, which is what it is for"
 )]
 
+mod cache;
 mod counter;
+mod document;
 mod exact_and_approximate_sim;
+mod experiment;
+mod experiment_store;
+mod faulty;
+mod flag;
+mod flag_sim;
+mod flag_store;
 mod guarantees;
+mod hierarchy;
 mod keys;
 mod kv_contract;
 mod lock;
+mod patch;
+mod preference;
+mod profile;
 mod rate_limit;
+mod register_sim;
+mod replica;
 mod resilience;
+mod response_cache;
 #[path = "../scenarios/mod.rs"]
 mod scenarios;
 mod session;
 mod session_sim;
+mod setting;
 mod sim;
 mod support;
 mod tidy;

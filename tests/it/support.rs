@@ -51,3 +51,11 @@ impl Random for SharedRandom {
 pub(crate) fn tenant(name: &str) -> Tenant {
     Tenant::new(name).expect("a valid tenant id")
 }
+
+/// Stored bytes as text, with the only stamp in them left out: it holds a random writer's id.
+pub(crate) fn without_stamp(stored: &[u8]) -> String {
+    let text = String::from_utf8_lossy(stored);
+    let (before, rest) = text.split_once("\"stamp\":\"").expect("a stamp");
+    let (_, after) = rest.split_once('"').expect("the end of the stamp");
+    format!("{before}\"stamp\":\"\"{after}")
+}

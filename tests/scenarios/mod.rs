@@ -11,16 +11,27 @@ use kv_patterns::sim::Profile;
 use kv_patterns::sim::check::Violation;
 
 pub(crate) mod counter;
+pub(crate) mod document;
+pub(crate) mod flag;
 pub(crate) mod lock;
 pub(crate) mod picture;
+pub(crate) mod preference;
 pub(crate) mod rate_limit;
+pub(crate) mod register;
+pub(crate) mod replica;
 pub(crate) mod session;
+pub(crate) mod setting;
 pub(crate) mod table;
 
 /// Every scenario there is.
 pub(crate) fn all() -> Vec<Box<dyn Scenario>> {
     vec![
         Box::new(session::SessionScenario),
+        Box::new(flag::FlagScenario),
+        Box::new(register::RegisterScenario::<preference::Preference>::new()),
+        Box::new(register::RegisterScenario::<document::Document>::new()),
+        Box::new(register::RegisterScenario::<replica::Replicated>::new()),
+        Box::new(register::RegisterScenario::<setting::Setting>::new()),
         Box::new(counter::CounterScenario),
         Box::new(rate_limit::RateLimitScenario),
         Box::new(lock::LockScenario),

@@ -47,9 +47,12 @@ function checkAlways(route: string, method: string, { status, headers, body, tex
   if (method === "HEAD") return;
   if (status >= 400) {
     const isHealth = headers.get("content-type") === "application/json" && body?.status === "degraded";
-    if (headers.get("content-type") !== "application/problem+json" && !isHealth) throw wrong("which is not a problem");
+    // OpenFeature clients read their protocol's own form.
+    const isOfrep = route.includes(" /ofrep/") && headers.get("content-type") === "application/json";
+    if (isOfrep && (typeof body.errorCode !== "string" || typeof body.errorDetails !== "string")) throw wrong("which is no OFREP failure");
+    if (headers.get("content-type") !== "application/problem+json" && !isHealth && !isOfrep) throw wrong("which is not a problem");
     if (INTERNAL.test(text)) throw wrong("with internal text");
-    if (!isHealth && body.status !== status) throw wrong("with another status in its body");
+    if (!isHealth && !isOfrep && body.status !== status) throw wrong("with another status in its body");
   }
   if (status === 503 && !/^[1-9]\d*$/.test(headers.get("retry-after") ?? "")) throw wrong("without Retry-After");
   if (status === 401 && headers.get("www-authenticate") !== "Bearer") throw wrong("without WWW-Authenticate");

@@ -1,12 +1,13 @@
 // The Worker under test: the built bundle, whose KV bindings fail as a request header says.
 //
 // `X-Test-Faults: SESSIONS.get=hang, SESSIONS.put=after` makes every get of that namespace hang and every put fail after
-// it took effect; `X-Test-Env: {"API_TOKENS":null}` changes variables. Both for that one request.
-import Bundle from "../../build/index.js";
+// it took effect; `COUNTER.fetch=down` makes every call of that class's objects fail; `X-Test-Env: {"API_TOKENS":null}` changes variables. `X-Test-Trap: 1` ends the Wasm instance: its first
+// call to JavaScript throws what a trap throws, which passes through Rust as a trap does. All for that one request.
+import worker from "../../src/worker/entry.js";
 
-export * from "../../build/index.js";
+export * from "../../src/worker/entry.js";
 
-type Operation = "get" | "put" | "delete" | "list";
+type Operation = "get" | "put" | "delete" | "list" | "fetch";
 type Fault = "down" | "throttled" | "spent" | "hang" | "after" | "twice";
 
 const MESSAGES: Record<Exclude<Fault, "hang">, string> = {
@@ -20,7 +21,7 @@ const MESSAGES: Record<Exclude<Fault, "hang">, string> = {
 function failing(namespace: KVNamespace, faults: Map<Operation, Fault>): KVNamespace {
   let failures = 0;
   const wrap = (operation: Operation) => async (...args: unknown[]) => {
-    const call = () => (namespace[operation] as (...args: unknown[]) => Promise<unknown>)(...args);
+    const call = () => (namespace[operation as "get"] as (...args: unknown[]) => Promise<unknown>)(...args);
     const fault = faults.get(operation);
     if (fault === undefined || (fault === "twice" && ++failures > 2)) return call();
     if (fault === "hang") return new Promise(() => {});
@@ -28,6 +29,33 @@ function failing(namespace: KVNamespace, faults: Map<Operation, Fault>): KVNames
     throw Object.assign(new Error(MESSAGES[fault]), { retryable: fault === "after" });
   };
   return { get: wrap("get"), put: wrap("put"), delete: wrap("delete"), list: wrap("list") } as unknown as KVNamespace;
+}
+
+/** An object namespace whose calls fail: `COUNTER.fetch=down`. Its name is what the platform crate looks for. */
+class DurableObjectNamespace {
+  #namespace: globalThis.DurableObjectNamespace;
+  #fault: Fault;
+  #failures = 0;
+
+  constructor(namespace: globalThis.DurableObjectNamespace, fault: Fault) {
+    this.#namespace = namespace;
+    this.#fault = fault;
+  }
+
+  getByName(name: string) {
+    return {
+      fetch: async (request: Request): Promise<Response> => {
+        const fault = this.#fault;
+        const call = () => this.#namespace.getByName(name).fetch(request);
+        if (fault === "hang") return new Promise(() => {});
+        if (fault === "throttled") throw Object.assign(new Error("Durable Object is overloaded."), { overloaded: true });
+        // `after` and `twice` fail the first time only: after it took effect, or before.
+        if ((fault === "after" || fault === "twice") && this.#failures++ > 0) return call();
+        if (fault === "after") await (await call()).text();
+        throw Object.assign(new Error("Network connection lost."), { retryable: true });
+      },
+    };
+  }
 }
 
 function withFaults(env: Cloudflare.Env, plan: string): Cloudflare.Env {
@@ -38,17 +66,31 @@ function withFaults(env: Cloudflare.Env, plan: string): Cloudflare.Env {
     faults.set(binding!, ofBinding.set(operation as Operation, fault as Fault));
   }
   const wrapped = Object.fromEntries([...faults].map(([binding, plan]) => {
+    const fault = plan.get("fetch");
+    if (fault !== undefined) return [binding, new DurableObjectNamespace(env[binding as "COUNTER"], fault)];
     return [binding, failing(env[binding as "SESSIONS"], plan)];
   }));
   return { ...env, ...wrapped };
 }
 
-export default class Entry extends Bundle {
-  override fetch(request: Request): Promise<Response> {
+function trapping(env: Cloudflare.Env): Cloudflare.Env {
+  return new Proxy(env, {
+    get() {
+      throw new WebAssembly.RuntimeError("unreachable");
+    },
+  });
+}
+
+export default {
+  fetch(request: Request, env: Cloudflare.Env, context: ExecutionContext): Response | Promise<Response> {
     const faults = request.headers.get("x-test-faults");
     const variables = request.headers.get("x-test-env");
-    if (faults !== null) this.env = withFaults(this.env, faults);
-    if (variables !== null) this.env = { ...this.env, ...JSON.parse(variables) };
-    return super.fetch(request);
-  }
-}
+    if (faults !== null) env = withFaults(env, faults);
+    if (variables !== null) env = { ...env, ...JSON.parse(variables) };
+    if (request.headers.has("x-test-trap")) env = trapping(env);
+    return worker.fetch(request, env, context);
+  },
+  scheduled(event: ScheduledController, env: Cloudflare.Env, context: ExecutionContext): Promise<void> {
+    return worker.scheduled(event, env, context);
+  },
+};

@@ -8,6 +8,9 @@ declare namespace Cloudflare {
     REPLICA_US: KVNamespace;
     REPLICA_EU: KVNamespace;
     REPLICA_ASIA: KVNamespace;
+    COUNTER: DurableObjectNamespace;
+    LIMITER: DurableObjectNamespace;
+    LOCK: DurableObjectNamespace;
     API_TOKENS: string;
     CORS_ORIGINS: string;
     SESSIONS_PER_USER_MAX: string;

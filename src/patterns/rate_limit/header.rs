@@ -18,7 +18,8 @@ pub enum Draft {
 /// The version that replies carry.
 pub const DRAFT: Draft = Draft::V11;
 
-/// The type of the problem when a quota is exceeded, of the draft's section on problem types (status 429).
+/// The type of the problem when a quota is exceeded, of the draft's section on problem types (status 429). The service
+/// writes its last part as `/problems/quota-exceeded`, like every problem of its contract.
 pub const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";
 
 /// Largest integer of a structured field (RFC 9651 §3.3.1).

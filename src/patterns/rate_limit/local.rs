@@ -120,6 +120,19 @@ impl Local {
         self.policies.borrow().get(&policy_key(tenant, name), now).map(|(_, policy)| policy.clone())
     }
 
+    /// The policy as it was last read or written here, however long ago: for the time when KV fails.
+    pub fn last_policy(&self, tenant: &Tenant, name: &str) -> Option<Policy> {
+        self.policies.borrow().0.get(&policy_key(tenant, name)).map(|(_, policy)| policy.clone())
+    }
+
+    /// Forgets the denials of a policy that was changed here.
+    pub fn forget_denials(&self, tenant: &Tenant, policy: &str) {
+        let below = tenant.space("rate-limit-exact").below(&[policy]);
+        // A name too long for a prefix stands in keys as a hash: forgetting more than needed costs calls, no truth.
+        let is_of = |key: &str| below.as_ref().map_or(true, |below| below.rest(key).is_some());
+        self.denials.borrow_mut().0.retain(|key, _| !is_of(key));
+    }
+
     /// Remembers a policy; nothing forgets it.
     pub fn remember_policy(&self, tenant: &Tenant, name: &str, policy: Option<&Policy>, now: Timestamp) {
         let key = policy_key(tenant, name);

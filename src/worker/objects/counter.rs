@@ -7,7 +7,8 @@ use std::cell::Cell;
 use serde::{Deserialize, Serialize};
 use worker::{DurableObject, Env, Request, Response, Result, SqlStorageValue, State, durable_object};
 
-use super::{Call, Kept, call, reply, set_alarm};
+use super::Call;
+use super::kept::{Kept, call, reply, set_alarm};
 use crate::clock::{Clock, Timestamp};
 use crate::kv::Tenant;
 use crate::patterns::counter::exact;

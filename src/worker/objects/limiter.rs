@@ -6,7 +6,7 @@ use std::cell::Cell;
 
 use worker::{DurableObject, Env, Request, Response, Result, State, durable_object};
 
-use super::{Kept, call, reply, set_alarm};
+use super::kept::{Kept, call, reply, set_alarm};
 use crate::clock::{Clock, Timestamp};
 use crate::patterns::rate_limit::exact;
 use crate::worker::clock::WorkerClock;

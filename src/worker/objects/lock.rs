@@ -9,7 +9,7 @@ use std::cell::{Cell, RefCell};
 
 use worker::{DurableObject, Env, Request, Response, Result, State, durable_object};
 
-use super::{Kept, call, reply, set_alarm};
+use super::kept::{Kept, call, reply, set_alarm};
 use crate::clock::{Clock, Timestamp};
 use crate::patterns::lock::exact::{self, Answer, Queue};
 use crate::worker::clock::WorkerClock;

@@ -5,17 +5,30 @@
 //! the runtime lets no answer out before what was stored is durable.
 //! Source: <https://developers.cloudflare.com/durable-objects/best-practices/rules-of-durable-objects/>
 //!
-//! The calls are internal: no route reaches an object. A caller sends [`Call`] and gets the answer as JSON.
+//! The calls are internal: no route reaches an object. A caller sends `Call` and gets the answer as JSON.
 
+// The classes are exported by their macro, so a Worker that only uses the patterns must not compile them.
+#[cfg(feature = "service")]
 pub mod counter;
+#[cfg(feature = "service")]
+mod kept;
+#[cfg(feature = "service")]
 pub mod limiter;
+#[cfg(feature = "service")]
 pub mod lock;
 
+use std::pin::pin;
+
+use futures_util::future::{Either, select};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use worker::{Env, Method, Request, RequestInit, Response, Result, SqlStorage, SqlStorageValue, State, Stub};
+use worker::{Env, Method, Request, RequestInit, Stub};
 
-use crate::clock::{Clock, Timestamp};
+use crate::clock::Clock;
+use crate::worker::clock::WorkerClock;
+
+/// Longest time one attempt may take, in milliseconds, beside what the caller lets the object wait.
+const ATTEMPT_MILLIS: u64 = 5000;
 
 /// What an object is sent.
 #[derive(Debug, Serialize, Deserialize)]
@@ -46,12 +59,19 @@ pub struct Remote<'a> {
     env: &'a Env,
     binding: &'static str,
     object: String,
+    attempt_millis: u64,
 }
 
 impl<'a> Remote<'a> {
     /// The object `object` of the class bound as `binding`.
     pub const fn new(env: &'a Env, binding: &'static str, object: String) -> Self {
-        Self { env, binding, object }
+        Self { env, binding, object, attempt_millis: ATTEMPT_MILLIS }
+    }
+
+    /// The same, for a question that the object may take `seconds` longer to answer.
+    #[must_use]
+    pub fn waiting(self, seconds: u64) -> Self {
+        Self { attempt_millis: ATTEMPT_MILLIS + seconds * 1000, ..self }
     }
 
     /// Asks the object. When `repeatable` (asking twice does no harm), it is asked once more after a failure that the
@@ -68,13 +88,21 @@ impl<'a> Remote<'a> {
     ) -> std::result::Result<A, CallError> {
         let call = Call { tenant: tenant.to_owned(), name: name.to_owned(), request };
         let body = serde_json::to_string(&call).map_err(|error| CallError::Lost(error.to_string()))?;
-        match self.send::<A>(&body).await {
-            Err((CallError::Lost(_), true)) if repeatable => self.send(&body).await.map_err(|(error, _)| error),
+        match self.attempt::<A>(&body).await {
+            Err((CallError::Lost(_), true)) if repeatable => self.attempt(&body).await.map_err(|(error, _)| error),
             outcome => outcome.map_err(|(error, _)| error),
         }
     }
 
-    /// One attempt, with a new stub: one that failed may stay broken. The flag says whether to try again.
+    /// One attempt within its time.
+    async fn attempt<A: DeserializeOwned>(&self, body: &str) -> std::result::Result<A, (CallError, bool)> {
+        match select(pin!(self.send::<A>(body)), pin!(WorkerClock.sleep(self.attempt_millis))).await {
+            Either::Left((outcome, _)) => outcome,
+            Either::Right(_) => Err((CallError::Lost("it took too long".to_owned()), false)),
+        }
+    }
+
+    /// Asks, with a new stub: one that failed may stay broken. The flag says whether to try again.
     async fn send<A: DeserializeOwned>(&self, body: &str) -> std::result::Result<A, (CallError, bool)> {
         let mut response = async {
             let stub: Stub = self.env.durable_object(self.binding)?.get_by_name(&self.object)?;
@@ -99,50 +127,4 @@ fn classify(error: &worker::Error) -> (CallError, bool) {
         return (CallError::Overloaded, false);
     }
     (CallError::Lost(error.to_string()), flag("retryable"))
-}
-
-/// The call in `request`.
-async fn call<T: DeserializeOwned>(request: &mut Request) -> Result<Call<T>> {
-    serde_json::from_str(&request.text().await?).map_err(worker::Error::from)
-}
-
-fn reply(answer: &impl Serialize) -> Result<Response> {
-    Response::ok(serde_json::to_string(answer)?)
-}
-
-/// What an object keeps, as JSON text in its one row: the platform's own serialisation loses maps and large integers.
-#[derive(Debug)]
-struct Kept {
-    sql: SqlStorage,
-}
-
-#[derive(Deserialize)]
-struct Row {
-    json: String,
-}
-
-impl Kept {
-    fn of(state: &State) -> Result<Self> {
-        let sql = state.storage().sql();
-        sql.exec("CREATE TABLE IF NOT EXISTS kept (id INTEGER PRIMARY KEY CHECK (id = 1), json TEXT NOT NULL)", None)?;
-        Ok(Self { sql })
-    }
-
-    fn load<T: DeserializeOwned>(&self) -> Result<Option<T>> {
-        let rows = self.sql.exec("SELECT json FROM kept", None)?.to_array::<Row>()?;
-        rows.first().map(|row| serde_json::from_str(&row.json).map_err(worker::Error::from)).transpose()
-    }
-
-    fn save(&self, kept: &impl Serialize) -> Result<()> {
-        let json = SqlStorageValue::String(serde_json::to_string(kept)?);
-        self.sql
-            .exec("INSERT INTO kept VALUES (1, ?) ON CONFLICT (id) DO UPDATE SET json = excluded.json", vec![json])?;
-        Ok(())
-    }
-}
-
-/// Sets the alarm to go off at `at`.
-async fn set_alarm(state: &State, clock: &impl Clock, at: Timestamp) -> Result<()> {
-    let wait_millis = i64::try_from(at.millis_since(clock.now())).unwrap_or(i64::MAX);
-    state.storage().set_alarm(wait_millis).await
 }

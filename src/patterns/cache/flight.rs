@@ -1,0 +1,168 @@
+//! Single flight: of many callers who want the same thing at once, one does the work and all get the outcome.
+//!
+//! - **Nobody depends on the one who works.** The work goes on when its caller goes away, and each follower waits on its
+//!   own timer: when the work does not land in time, because its leader is slow, dead or panicked, the follower stops
+//!   waiting, and a flight older than its patience is replaced, so that the next one works anew.
+//! - It knows only this isolate.
+//!
+//! On Workers a future of one request cannot be awaited by another, but a JavaScript promise can (measured on workerd:
+//! shared futures and channels across requests fail with "code had hung" or "Cannot perform I/O on behalf of a different
+//! request"; the compatibility flag is `handle_cross_request_promise_resolution`). So how work is started and awaited is an
+//! argument, [`Launcher`]: `worker::flight` does it with promises, [`SharedLauncher`] with futures for tests and the
+//! simulator.
+//!
+//! Reusable for any work whose outcome can be cloned.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+
+use futures_util::FutureExt;
+use futures_util::future::{Either, Shared, select};
+
+use crate::background::Background;
+use crate::clock::{Clock, Timestamp};
+
+/// Starts work that several requests can wait for, and that outlives the request that started it.
+#[allow(async_fn_in_trait, reason = "isolates have one thread, so futures need not be Send")]
+pub trait Launcher: Clone + 'static {
+    /// A handle on started work that any request may wait on.
+    type Landing: Clone + 'static;
+
+    /// Starts `work`. It goes on although nobody waits, as long as background work may.
+    fn launch(&self, work: impl Future<Output = ()> + 'static) -> Self::Landing;
+
+    /// Waits until the work is done. It may never return: when the work's isolate is gone, or its code panicked.
+    async fn landed(&self, landing: &Self::Landing);
+}
+
+/// [`Launcher`] for one thread without requests, such as tests: a future that everybody who waits for it drives.
+#[derive(Clone, Debug)]
+pub struct SharedLauncher<B>(pub B);
+
+impl<B: Background + Clone + 'static> Launcher for SharedLauncher<B> {
+    type Landing = Shared<Pin<Box<dyn Future<Output = ()>>>>;
+
+    fn launch(&self, work: impl Future<Output = ()> + 'static) -> Self::Landing {
+        let work: Pin<Box<dyn Future<Output = ()>>> = Box::pin(work);
+        let shared = work.shared();
+        self.0.spawn(shared.clone());
+        shared
+    }
+
+    async fn landed(&self, landing: &Self::Landing) {
+        landing.clone().await;
+    }
+}
+
+/// The flights of one isolate. Clones share them.
+pub struct Flights<T, L: Launcher>(Rc<Inner<T, L::Landing>>);
+
+struct Inner<T, Landing> {
+    open: RefCell<BTreeMap<String, Flight<T, Landing>>>,
+    serial: Cell<u64>,
+}
+
+struct Flight<T, Landing> {
+    id: u64,
+    since: Timestamp,
+    outcome: Rc<RefCell<Option<T>>>,
+    landing: Landing,
+}
+
+impl<T, L: Launcher> Clone for Flights<T, L> {
+    fn clone(&self) -> Self {
+        Self(Rc::clone(&self.0))
+    }
+}
+
+impl<T, L: Launcher> Default for Flights<T, L> {
+    fn default() -> Self {
+        Self(Rc::new(Inner { open: RefCell::default(), serial: Cell::new(0) }))
+    }
+}
+
+impl<T, L: Launcher> fmt::Debug for Flights<T, L> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Flights({} open)", self.0.open.borrow().len())
+    }
+}
+
+/// A place on a flight.
+pub struct Ticket<T, L: Launcher> {
+    outcome: Rc<RefCell<Option<T>>>,
+    landing: L::Landing,
+    launcher: L,
+    /// Whether this caller started the work.
+    pub leads: bool,
+}
+
+impl<T, L: Launcher> fmt::Debug for Ticket<T, L> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Ticket(leads: {})", self.leads)
+    }
+}
+
+impl<T: Clone + 'static, L: Launcher> Flights<T, L> {
+    /// Whether somebody works for `key`, and not for longer than `patience_millis`.
+    pub fn is_open(&self, key: &str, now: Timestamp, patience_millis: u64) -> bool {
+        self.0.open.borrow().get(key).is_some_and(|flight| now.millis_since(flight.since) < patience_millis)
+    }
+
+    /// A place on the flight for `key`; when there is none, or only one that is older than `patience_millis`, `work` is
+    /// started.
+    pub fn join<W: Future<Output = T> + 'static>(
+        &self,
+        key: &str,
+        now: Timestamp,
+        patience_millis: u64,
+        launcher: &L,
+        work: impl FnOnce() -> W,
+    ) -> Ticket<T, L> {
+        if self.is_open(key, now, patience_millis)
+            && let Some(flight) = self.0.open.borrow().get(key)
+        {
+            let (outcome, landing) = (Rc::clone(&flight.outcome), flight.landing.clone());
+            return Ticket { outcome, landing, launcher: launcher.clone(), leads: false };
+        }
+        let id = self.0.serial.get() + 1;
+        self.0.serial.set(id);
+        let outcome = Rc::new(RefCell::new(None));
+        let (flights, slot, name) = (self.clone(), Rc::clone(&outcome), key.to_owned());
+        let work = work();
+        let landing = launcher.launch(async move {
+            let landed = work.await;
+            slot.replace(Some(landed));
+            flights.close(&name, id);
+        });
+        // Work that was done at once is over already.
+        if outcome.borrow().is_none() {
+            let flight = Flight { id, since: now, outcome: Rc::clone(&outcome), landing: landing.clone() };
+            self.0.open.borrow_mut().insert(key.to_owned(), flight);
+        }
+        Ticket { outcome, landing, launcher: launcher.clone(), leads: true }
+    }
+
+    /// The flight is over; a later one under the same key stays.
+    fn close(&self, key: &str, id: u64) {
+        let mut open = self.0.open.borrow_mut();
+        if open.get(key).is_some_and(|flight| flight.id == id) {
+            open.remove(key);
+        }
+    }
+}
+
+impl<T: Clone, L: Launcher> Ticket<T, L> {
+    /// The outcome; nothing when it is not there within `millis`.
+    pub async fn wait(&self, clock: &impl Clock, millis: u64) -> Option<T> {
+        let landed = self.launcher.landed(&self.landing);
+        if let Either::Right(_) = select(pin!(landed), pin!(clock.sleep(millis))).await {
+            // Both may have happened at once.
+            return self.outcome.borrow().clone();
+        }
+        self.outcome.borrow().clone()
+    }
+}

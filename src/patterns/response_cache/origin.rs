@@ -1,0 +1,65 @@
+//! What the gateway needs of an origin: to send a request head with a body, and to take the answer's body in one of three ways.
+
+use super::{RequestHead, ResponseHead};
+
+/// Why there is no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unreached {
+    /// No connection, a broken one, or an answer that is no HTTP.
+    Failed,
+    /// The head did not arrive in time.
+    TimedOut,
+}
+
+/// The origin's body ended before its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CutOff;
+
+/// A body read up to a limit.
+#[derive(Debug)]
+pub enum Gathered<T> {
+    /// All of it.
+    Whole(Vec<u8>),
+    /// It has more bytes than the limit; here it is from its beginning, still arriving.
+    TooLarge(T),
+}
+
+/// The body of an origin's answer.
+#[allow(async_fn_in_trait, reason = "isolates have one thread, so futures need not be Send")]
+pub trait OriginBody {
+    /// What a client is sent while it arrives.
+    type Stream;
+
+    /// Reads the body before anything is answered.
+    ///
+    /// # Errors
+    /// [`CutOff`]: the connection broke, or nothing came for too long.
+    async fn gather(self, limit: usize) -> Result<Gathered<Self::Stream>, CutOff>;
+
+    /// Passes the body on untouched.
+    fn pass(self) -> Self::Stream;
+
+    /// Passes the body on and keeps a copy. `done` gets it before the client sees the end; nothing when it was cut off, had
+    /// more bytes than `limit`, or the client went away.
+    fn copy(self, limit: usize, length: Option<u64>, done: impl FnOnce(Option<Vec<u8>>) + 'static) -> Self::Stream;
+}
+
+/// Where requests go that the cache cannot answer.
+#[allow(async_fn_in_trait, reason = "isolates have one thread, so futures need not be Send")]
+pub trait Origin {
+    /// The body of a request.
+    type Upload;
+    /// The body of an answer.
+    type Body: OriginBody;
+
+    /// Sends a request; redirects are not followed.
+    ///
+    /// # Errors
+    /// [`Unreached`] if no answer's head came within `timeout_seconds`.
+    async fn send(
+        &self,
+        request: &RequestHead,
+        upload: Option<Self::Upload>,
+        timeout_seconds: u64,
+    ) -> Result<(ResponseHead, Self::Body), Unreached>;
+}

@@ -1,0 +1,119 @@
+//! Purging without enumeration: a mark is the moment up to which everything with a tag, below a path prefix, or of an origin is invalid.
+//!
+//! One write per scope. What arrived **at or before** the mark is covered, so a tie is decided against the response. A prefix is whole
+//! path segments: `/a/b` covers `/a/b/c` and not `/a/bc`. Seen by this isolate at once, elsewhere when memory (`memorySeconds`) and the copy
+//! from KV (30 seconds or more) have run out; between locations it relies on their clocks. A mark lasts longer than any stored response.
+
+use serde::{Deserialize, Serialize};
+
+use super::gateway::RECORD_SECONDS_MAX;
+use super::isolate::Isolate;
+use super::site::Site;
+use super::target::Target;
+use crate::clock::Timestamp;
+use crate::kv::codec;
+use crate::kv::limits::BULK_KEYS_MAX;
+use crate::kv::{Error, Key, Read, Store, Write};
+
+/// Prefixes of a path that can be purged: those of its first segments.
+pub const PREFIX_SEGMENTS_MAX: usize = 16;
+
+/// What is purged at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope<'a> {
+    /// Every response of the origin with this tag.
+    Tag(&'a str),
+    /// Every response whose path begins with these whole segments; at most [`PREFIX_SEGMENTS_MAX`].
+    Prefix(&'a str),
+    /// Every response of the origin.
+    All,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Mark {
+    at: Timestamp,
+}
+
+impl codec::Record for Mark {
+    const KIND: &'static str = "response-purge";
+    const VERSION: u32 = 1;
+}
+
+fn key(site: &Site, scope: Scope<'_>) -> Key {
+    match scope {
+        Scope::Tag(tag) => site.mark_key(&["tag", tag]),
+        Scope::Prefix(prefix) => {
+            let mut segments = vec!["prefix"];
+            segments.extend(prefix.trim_matches('/').split('/'));
+            site.mark_key(&segments)
+        }
+        Scope::All => site.mark_key(&["all"]),
+    }
+}
+
+/// The marks that can cover a response at `target` with these tags.
+fn keys<'a>(site: &Site, target: &Target, tags: impl Iterator<Item = &'a str>) -> Vec<Key> {
+    let path = site.relative_path(target);
+    let path = path.trim_start_matches('/');
+    let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]).take(PREFIX_SEGMENTS_MAX);
+    let mut keys = vec![key(site, Scope::All)];
+    keys.extend(ends.filter_map(|end| path.get(..end)).map(|prefix| key(site, Scope::Prefix(prefix))));
+    keys.extend(tags.map(|tag| key(site, Scope::Tag(tag))));
+    keys.sort_unstable();
+    keys.dedup();
+    keys
+}
+
+/// Purges; one write.
+///
+/// # Errors
+/// KV's.
+pub async fn purge<S: Store>(
+    store: &S,
+    isolate: &Isolate,
+    site: &Site,
+    scope: Scope<'_>,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let key = key(site, scope);
+    let value = codec::encode(&Mark { at: now })?;
+    store.put(&key, &value, Write::expiring_in(RECORD_SECONDS_MAX.saturating_add(86_400))).await?;
+    isolate.set_mark(key.as_str(), Some(now), now);
+    Ok(())
+}
+
+/// The latest known mark that covers a response at `target` with these tags, which was covered by none at `unpurged_at`. What memory
+/// has not heard of for `memorySeconds` is read in bulk, one operation per hundred keys; what KV does not give is taken as last known.
+pub async fn purged_at<'a, S: Store>(
+    store: &S,
+    isolate: &Isolate,
+    site: &Site,
+    target: &Target,
+    tags: impl Iterator<Item = &'a str>,
+    unpurged_at: Timestamp,
+    now: Timestamp,
+) -> Option<Timestamp> {
+    let mut latest = None;
+    let mut unknown = Vec::new();
+    for key in keys(site, target, tags) {
+        let known = isolate.mark(key.as_str());
+        latest = latest.max(known.and_then(|(at, _)| at));
+        let checked = known.map_or(unpurged_at, |(_, checked)| checked.max(unpurged_at));
+        if now.millis_since(checked) >= site.policy.memory_seconds.saturating_mul(1000) {
+            unknown.push(key);
+        }
+    }
+    for keys in unknown.chunks(BULK_KEYS_MAX) {
+        let Ok(values) = store.get_many(keys, Read::FRESHEST).await else { continue };
+        for (key, value) in keys.iter().zip(values) {
+            // A mark that cannot be read covers everything up to now: the careful reading.
+            let at = match codec::decode_found::<Mark>(value) {
+                Ok(mark) => mark.map(|mark| mark.at),
+                Err(_) => Some(now),
+            };
+            latest = latest.max(isolate.set_mark(key.as_str(), at, now));
+        }
+    }
+    latest
+}

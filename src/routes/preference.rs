@@ -1,0 +1,87 @@
+//! Preferences over HTTP. The pattern's promises are in [`crate::patterns::preference`].
+
+use worker::Request;
+
+use super::conditional::Conditions;
+use super::extract::path_id;
+use super::problem::Problem;
+use super::reply::{Consistency, Reply};
+use super::{Access, AppStore, Context, Outcome, Route, patch, route};
+use crate::patch::Precondition;
+use crate::patterns::preference::{BOUNDS, Change, Error, Preferences, Refusal, View};
+use crate::recent::Recent;
+use crate::stamp::Stamps;
+use crate::worker::random::WorkerRandom;
+
+const READ: Access = Access::Read(&["preferences", "users"]);
+const WRITE: Access = Access::Write(&["preferences", "users"]);
+
+pub(super) const ROUTES: &[Route] = &[
+    route!(GET "/v1/users/:user/preferences", READ, get),
+    route!(PUT "/v1/users/:user/preferences", WRITE, put),
+    route!(PATCH "/v1/users/:user/preferences", WRITE, patch_some),
+    route!(DELETE "/v1/users/:user/preferences", WRITE, delete),
+];
+
+/// Tenants whose own fields an isolate remembers.
+const REMEMBERED_MAX: usize = 256;
+
+thread_local! {
+    static FIELDS_SEEN: Recent<Vec<String>> = Recent::new(REMEMBERED_MAX);
+    /// This isolate's clock for stamps.
+    static STAMPS: Stamps = Stamps::new(&WorkerRandom);
+}
+
+fn preferences(context: &Context) -> Result<Preferences<AppStore>, Problem> {
+    let app = &context.data;
+    Ok(Preferences::new(app.store("CONFIG")?, &app.caller()?.tenant, FIELDS_SEEN.with(Clone::clone)))
+}
+
+async fn get(request: Request, context: Context) -> Outcome {
+    let user = path_id(&context, "user")?;
+    let view = preferences(&context)?.read(&user).await?;
+    report(&view);
+    let reply = Reply::json(200, &view.document);
+    Ok(Conditions::of(&request).read(&view.etag, reply)?.consistency(Consistency::Eventual))
+}
+
+async fn put(request: Request, context: Context) -> Outcome {
+    let fields = patch::replacement(&request, BOUNDS.bytes_max).await?;
+    change(&request, &context, Change::Replace(fields)).await
+}
+
+async fn patch_some(request: Request, context: Context) -> Outcome {
+    let patch = patch::patch(&request, BOUNDS.bytes_max).await?;
+    change(&request, &context, Change::Patch(patch)).await
+}
+
+async fn delete(request: Request, context: Context) -> Outcome {
+    change(&request, &context, Change::Clear).await?;
+    Ok(Reply::empty(204).consistency(Consistency::Eventual))
+}
+
+async fn change(request: &Request, context: &Context, change: Change) -> Outcome {
+    let user = path_id(context, "user")?;
+    let precondition: Precondition = Conditions::of(request).into_precondition();
+    let stamps = STAMPS.with(Clone::clone);
+    let view = preferences(context)?.change(&user, &change, &precondition, context.data.now(), &stamps).await?;
+    report(&view);
+    Ok(Reply::json(200, &view.document).header("ETag", view.etag).consistency(Consistency::Eventual))
+}
+
+fn report(view: &View) {
+    if !view.unreadable.is_empty() {
+        worker::console_error!("{} preferences of one user are unreadable; they were kept", view.unreadable.len());
+    }
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Refused(Refusal::PreconditionFailed(etag)) => Self::precondition_failed().header("ETag", etag),
+            Error::Refused(Refusal::Field(error)) => Self::invalid(error.field, error.expected),
+            Error::Refused(Refusal::Patch(error)) => error.into(),
+            Error::Kv(error) => error.into(),
+        }
+    }
+}

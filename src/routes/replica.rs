@@ -1,0 +1,150 @@
+//! Replicated keys over HTTP. The pattern's promises are in [`crate::patterns::replica`].
+
+use serde::Serialize;
+use worker::Request;
+
+use super::conditional::Conditions;
+use super::extract::{self, Query, path_id};
+use super::problem::Problem;
+use super::reply::{Consistency, Reply};
+use super::{Access, AppStore, Context, Outcome, Route, route};
+use crate::kv;
+use crate::patterns::replica::{Content, Error, ReadPolicy, Replica, Replicas, Verdict, WritePolicy, Written};
+use crate::stamp::Stamps;
+use crate::worker::clock::WorkerClock;
+use crate::worker::http;
+use crate::worker::random::WorkerRandom;
+
+const READ: Access = Access::Read(&["replicated"]);
+const WRITE: Access = Access::Write(&["replicated"]);
+
+pub(super) const ROUTES: &[Route] = &[
+    route!(PUT "/v1/replicated/*key", WRITE, put),
+    route!(GET "/v1/replicated/*key", READ, get),
+    route!(DELETE "/v1/replicated/*key", WRITE, delete),
+];
+
+/// Largest value, in bytes: three copies of it are held at once.
+const VALUE_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Longest time to live, in seconds: a year.
+const TTL_SECONDS_MAX: u64 = 31_536_000;
+
+const WRITE_POLICIES: &[(&str, WritePolicy)] =
+    &[("any", WritePolicy::Any), ("quorum", WritePolicy::Quorum), ("all", WritePolicy::All)];
+const READ_POLICIES: &[(&str, ReadPolicy)] =
+    &[("nearest", ReadPolicy::Nearest), ("newest", ReadPolicy::Newest), ("quorum", ReadPolicy::Quorum)];
+
+thread_local! {
+    /// This isolate's clock for stamps.
+    static STAMPS: Stamps = Stamps::new(&WorkerRandom);
+}
+
+#[derive(Serialize)]
+struct OutcomeBody {
+    replica: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Serialize)]
+struct WrittenBody {
+    replicas: Vec<OutcomeBody>,
+}
+
+#[derive(Serialize)]
+struct TooFewBody {
+    r#type: &'static str,
+    title: &'static str,
+    status: u16,
+    detail: &'static str,
+    replicas: Vec<OutcomeBody>,
+}
+
+/// Cloudflare's continents: AF, AN, AS, EU, NA, OC, SA.
+fn replicas(context: &Context) -> Result<Replicas<AppStore, WorkerClock>, Problem> {
+    let app = &context.data;
+    let members = vec![
+        Replica { name: "us", continents: &["NA", "SA", "AN"], store: app.store("REPLICA_US")? },
+        Replica { name: "eu", continents: &["EU", "AF"], store: app.store("REPLICA_EU")? },
+        Replica { name: "asia", continents: &["AS", "OC"], store: app.store("REPLICA_ASIA")? },
+    ];
+    Ok(Replicas::new(members, app.clock, &app.caller()?.tenant))
+}
+
+async fn put(request: Request, context: Context) -> Outcome {
+    let key = path_id(&context, "key")?;
+    let query = Query::of(&context.data)?;
+    let policy = query.one_of("write", WRITE_POLICIES)?.unwrap_or(WritePolicy::Quorum);
+    let ttl_seconds = match query.integer("ttlSeconds", 1..=TTL_SECONDS_MAX, 0)? {
+        0 => None,
+        seconds => Some(seconds),
+    };
+    let bytes = extract::bytes(&request, VALUE_BYTES_MAX).await?;
+    let content_type = extract::header(&request, "content-type").filter(|text| text.len() <= 256);
+    let stamps = STAMPS.with(Clone::clone);
+    let written = replicas(&context)?.put(&key, Content { bytes, content_type }, ttl_seconds, policy, &stamps).await;
+    Ok(written_reply(&written, false))
+}
+
+async fn delete(_: Request, context: Context) -> Outcome {
+    let key = path_id(&context, "key")?;
+    let query = Query::of(&context.data)?;
+    let policy = query.one_of("write", WRITE_POLICIES)?.unwrap_or(WritePolicy::Quorum);
+    let stamps = STAMPS.with(Clone::clone);
+    let written = replicas(&context)?.delete(&key, policy, &stamps).await;
+    Ok(written_reply(&written, true))
+}
+
+/// 200 (or 204, for a delete) when every replica took it, 207 when enough did, 503 when not.
+fn written_reply(written: &Written, deleted: bool) -> Reply {
+    let outcome = |outcome: &crate::patterns::replica::Outcome| {
+        if let Some(failure) = &outcome.failure {
+            worker::console_error!("replica {} did not take a write: {failure}", outcome.replica);
+        }
+        OutcomeBody { replica: outcome.replica, outcome: if outcome.failure.is_none() { "written" } else { "failed" } }
+    };
+    let replicas = written.outcomes.iter().map(outcome).collect();
+    let reply = match written.verdict {
+        Verdict::Everywhere if deleted => Reply::empty(204),
+        Verdict::Everywhere => Reply::json(200, &WrittenBody { replicas }),
+        Verdict::Enough => Reply::json(207, &WrittenBody { replicas }),
+        Verdict::TooFew => {
+            let body = TooFewBody {
+                r#type: "/problems/too-few-replicas",
+                title: "Too few replicas took the write",
+                status: 503,
+                detail: "Some replicas may have it. Repeating is safe.",
+                replicas,
+            };
+            let body = serde_json::to_vec(&body).unwrap_or_default();
+            Reply::bytes(503, "application/problem+json", body).header("Retry-After", "5")
+        }
+    };
+    reply.consistency(Consistency::Eventual)
+}
+
+async fn get(request: Request, context: Context) -> Outcome {
+    let app = &context.data;
+    let key = path_id(&context, "key")?;
+    let policy = Query::of(app)?.one_of("read", READ_POLICIES)?.unwrap_or(ReadPolicy::Nearest);
+    let continent = http::cf(request.inner(), "continent");
+    let continent = Some(continent.as_str()).filter(|continent| !continent.is_empty());
+    let found = replicas(&context)?.get(&key, policy, continent, &app.background).await?;
+    let found = found.and_then(|found| Some((found.value.content?, found.value.stamp, found.replica)));
+    let Some((Content { bytes, content_type }, stamp, replica)) = found else {
+        return Err(Problem::not_found("There is no such key.").header("Consistency", "eventual"));
+    };
+    let content_type = content_type.unwrap_or_else(|| "application/octet-stream".to_owned());
+    let reply = Reply::bytes(200, &content_type, bytes).header("X-Content-Type-Options", "nosniff");
+    // Every write has a stamp of its own, so that is the tag.
+    let reply = Conditions::of(&request).read(&format!("\"{stamp}\""), reply)?;
+    Ok(reply.header("Replica", replica).consistency(Consistency::Eventual))
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::TooFew(error) => error.into(),
+            Error::Corrupt(why) => kv::Error::Corrupt(why).into(),
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! Work that several requests wait for: a JavaScript promise, which, unlike a future, may be awaited by a request that did
+//! not make it (`patterns/cache/flight.rs` says what was measured).
+
+use js_sys::Promise;
+use wasm_bindgen::JsValue;
+use wasm_bindgen_futures::{JsFuture, future_to_promise};
+
+use super::background::WaitUntil;
+use crate::background::Background;
+use crate::patterns::cache::Launcher;
+
+/// Starts work that lives as long as the background work of the invocation that starts it.
+#[derive(Clone, Debug)]
+pub struct PromiseLauncher(WaitUntil);
+
+impl PromiseLauncher {
+    /// A launcher for the invocation that `background` belongs to.
+    pub const fn new(background: WaitUntil) -> Self {
+        Self(background)
+    }
+}
+
+impl Launcher for PromiseLauncher {
+    type Landing = Promise;
+
+    fn launch(&self, work: impl Future<Output = ()> + 'static) -> Promise {
+        let promise = future_to_promise(async move {
+            work.await;
+            Ok(JsValue::UNDEFINED)
+        });
+        let landed = JsFuture::from(promise.clone());
+        // Without this the work ends with its request, for instance when the client goes away.
+        self.0.spawn(async move {
+            // It never throws: see above.
+            let _ = landed.await;
+        });
+        promise
+    }
+
+    async fn landed(&self, landing: &Promise) {
+        let _ = JsFuture::from(landing.clone()).await;
+    }
+}

@@ -1,0 +1,119 @@
+// The object cache on the real bundle: the contract, hostile input, failing KV.
+import { describe, expect, it } from "vitest";
+import { call, cost, fresh, problem } from "./client";
+
+const JSON_TYPE = { "content-type": "application/json" };
+const put = (path: string, raw: BodyInit, headers = {}) => call(`PUT /v1/cache/${path}`, { raw, headers });
+const get = (path: string, headers = {}) => call(`GET /v1/cache/${path}`, { headers });
+const purge = (bucket: string, body: unknown) => call(`POST /v1/cache/${bucket}/purge`, { body });
+
+describe("an object", () => {
+  it("comes back byte for byte with its content type, age, tag and cache status", async () => {
+    const bucket = fresh("b");
+    const stored = await put(`${bucket}/a/b?ttlSeconds=100`, "<p>hi", { "content-type": "text/html; charset=utf-8" });
+    expect([stored.status, cost(stored)]).toEqual([204, "r=0 w=1 d=0 l=0"]);
+    const found = await get(`${bucket}/a/b`);
+    expect([found.status, found.text, found.headers.get("content-type")]).toEqual([200, "<p>hi", "text/html; charset=utf-8"]);
+    expect(found.headers.get("age")).toBe("0");
+    expect(found.headers.get("etag")).toBe(stored.headers.get("etag"));
+    expect(found.headers.get("cache-status")).toMatch(/^kv-patterns; hit; ttl=(99|100); detail=memory$/);
+    expect(found.headers.get("consistency")).toBe("eventual");
+    expect(cost(await get(`${bucket}/a/b`))).toBe("r=0 w=0 d=0 l=0");
+  });
+
+  it("is found under every encoding of its key, and under no other key", async () => {
+    const bucket = fresh("b");
+    await put(`${bucket}/a/%C3%A9%20x`, "v");
+    for (const key of ["a/%C3%A9%20x", "a%2F%c3%a9%20x"]) expect((await get(`${bucket}/${key}`)).status).toBe(200);
+    for (const key of ["a", "a/", "a//%C3%A9%20x", "A/%C3%A9%20x"]) expect((await get(`${bucket}/${key}`)).status).toBe(404);
+  });
+
+  it("may be empty, and has HEAD and conditional reads", async () => {
+    const bucket = fresh("b");
+    const { headers } = await put(`${bucket}/k`, "");
+    const etag = headers.get("etag")!;
+    expect([(await get(`${bucket}/k`)).status, (await get(`${bucket}/k`)).text]).toEqual([200, ""]);
+    expect((await call(`HEAD /v1/cache/${bucket}/k`)).status).toBe(200);
+    expect((await get(`${bucket}/k`, { "if-none-match": `"other", W/${etag}` })).status).toBe(304);
+    expect((await get(`${bucket}/k`, { "if-match": '"other"' })).status).toBe(412);
+    expect((await put(`${bucket}/k`, "x", { "if-none-match": "*" })).status).toBe(412);
+    expect((await put(`${bucket}/k`, "x", { "if-match": etag })).status).toBe(204);
+  });
+
+  it("is gone after a deletion, at once, also a second time", async () => {
+    const bucket = fresh("b");
+    await put(`${bucket}/k`, "v");
+    for (let i = 0; i < 2; i += 1) expect((await call(`DELETE /v1/cache/${bucket}/k`)).status).toBe(204);
+    expect(problem(await get(`${bucket}/k`))).toBe("404 not-found");
+    await put(`${bucket}/k`, "w");
+    expect((await get(`${bucket}/k`)).text).toBe("w");
+  });
+
+  it("belongs to its tenant", async () => {
+    const bucket = fresh("b");
+    await put(`${bucket}/k`, "v");
+    expect((await call(`GET /v1/cache/${bucket}/k`, { token: "other-token" })).status).toBe(404);
+    expect((await call(`GET /v1/cache/${bucket}/k`, { token: "flags-token" })).status).toBe(403);
+    expect((await call(`GET /v1/cache/${bucket}/k`, { token: null })).status).toBe(401);
+  });
+});
+
+describe("a purge", () => {
+  it("invalidates by tag, prefix and bucket, at once, one write each", async () => {
+    for (const [body, writes, left] of [
+      [{ tags: ["red"] }, 1, ["ab/1"]],
+      [{ tags: ["red", "blue"] }, 2, ["ab/1"]],
+      [{ prefix: "a/" }, 1, ["ab/1"]],
+      [{ prefix: "ab" }, 1, ["a/1"]],
+      [{ prefix: "a", all: true }, 2, []],
+    ] as const) {
+      const bucket = fresh("b");
+      await put(`${bucket}/a/1?tags=red`, "v");
+      await put(`${bucket}/ab/1`, "v");
+      const purged = await purge(bucket, body);
+      expect([purged.status, purged.body, cost(purged)]).toEqual([202, { purged: "logical" }, `r=0 w=${writes} d=0 l=0`]);
+      const found = [];
+      for (const key of ["a/1", "ab/1"]) if ((await get(`${bucket}/${key}`)).status === 200) found.push(key);
+      expect(found, JSON.stringify(body)).toEqual(left);
+      await put(`${bucket}/a/1?tags=red`, "again");
+      expect((await get(`${bucket}/a/1`)).text).toBe("again");
+    }
+  });
+
+  it("says what is wrong with it", async () => {
+    expect(problem(await purge("b", {}))).toBe("400 invalid-request");
+    expect(problem(await purge("b", { all: false }))).toBe("400 invalid-request");
+    expect(problem(await purge("b", { all: "yes" }))).toBe("400 invalid-request all");
+    expect(problem(await purge("b", { prefix: "" }))).toBe("400 invalid-request prefix");
+    expect(problem(await purge("b", { prefix: "a/".repeat(17) }))).toBe("400 invalid-request prefix");
+    expect(problem(await purge("b", { tags: "a" }))).toBe("400 invalid-request tags");
+    expect(problem(await purge("b", { keys: [] }))).toBe("400 invalid-request keys");
+    expect(problem(await call("POST /v1/cache/b/purge", { raw: "{", headers: JSON_TYPE }))).toBe("400 malformed-json");
+  });
+});
+
+it("hostile input is refused by name", async () => {
+  for (const ttl of ["0", "31536001", "-1", "1.5", "", "x"]) {
+    expect(problem(await put(`b/k?ttlSeconds=${ttl}`, "v")), ttl).toBe("400 invalid-request ttlSeconds");
+  }
+  expect(problem(await put("b/k?staleSeconds=-1", "v"))).toBe("400 invalid-request staleSeconds");
+  expect(problem(await put("b/k?tags=a,,b", "v"))).toBe("400 invalid-request tags");
+  expect(problem(await put(`b/k?tags=${"t".repeat(129)}`, "v"))).toBe("400 invalid-request tags");
+  expect(problem(await put(`b/${"k".repeat(257)}`, "v"))).toBe("400 invalid-request key");
+  expect(problem(await put("b/%00", "v"))).toBe("400 invalid-request key");
+  expect(problem(await put("b/%FF", "v"))).toBe("400 invalid-request key");
+  expect(problem(await put("b/k", new Uint8Array(10 * 1024 * 1024 + 1)))).toBe("413 too-large");
+  expect((await call("PATCH /v1/cache/b/k")).status).toBe(405);
+});
+
+it("a failing KV is 503, unless memory has the object", async () => {
+  const bucket = fresh("b");
+  await put(`${bucket}/k`, "v");
+  await get(`${bucket}/k`);
+  const down = { "x-test-faults": "CACHE.get=down, CACHE.put=down, CACHE.delete=down" };
+  expect((await get(`${bucket}/k`, down)).text).toBe("v");
+  const unknown = await get(`${bucket}/unknown`, down);
+  expect([problem(unknown), unknown.headers.get("retry-after")]).toEqual(["503 unavailable", "5"]);
+  expect(problem(await put(`${bucket}/k`, "w", down))).toBe("503 unavailable");
+  expect(problem(await call(`DELETE /v1/cache/${bucket}/k`, { headers: down }))).toBe("503 unavailable");
+});

@@ -1,0 +1,156 @@
+// Locks over HTTP on the built Worker: contract, mutual exclusion, fencing, waiting, faults, hostile input.
+import { afterEach, describe, expect, test, vi } from "vitest";
+import { call, cost, fresh, problem, type Answer, type Call } from "./client.ts";
+
+const acquire = (resource: string, body: object = {}, options: Call = {}) =>
+  call(`POST /v1/locks/${resource}/acquire`, { ...options, body: { ttlSeconds: 60, ...body } });
+const release = (resource: string, lockId: string) => call(`POST /v1/locks/${resource}/release`, { body: { lockId } });
+const renew = (resource: string, lockId: string, ttlSeconds = 60) => call(`POST /v1/locks/${resource}/renew`, { body: { lockId, ttlSeconds } });
+const token = ({ body }: Answer) => BigInt(body.fencingToken);
+
+const setClock = (millis: number) => vi.useFakeTimers({ toFake: ["Date"], now: millis });
+afterEach(() => void vi.useRealTimers());
+
+test("acquire, inspect, renew, release", async () => {
+  const resource = fresh("lock");
+  const before = Date.now();
+  const granted = await acquire(resource, { owner: "worker-1" });
+  expect(granted.body).toEqual({ lockId: expect.stringMatching(/^[\w-]{43}$/), fencingToken: expect.stringMatching(/^\d+$/), expiresAt: expect.any(Number) });
+  expect(granted.body.expiresAt - before).toBeGreaterThanOrEqual(60_000);
+  expect([cost(granted), granted.headers.get("consistency")]).toEqual(["r=0 w=0 d=0 l=0", "strong"]);
+
+  const { lockId, fencingToken } = granted.body;
+  const { body } = await call(`GET /v1/locks/${resource}`);
+  expect(body).toEqual({ held: true, owner: "worker-1", expiresAt: granted.body.expiresAt, fencingToken });
+  const refused = await acquire(resource);
+  expect([problem(refused), refused.body.owner]).toEqual(["409 lock-held", "worker-1"]);
+  expect(Number(refused.headers.get("retry-after"))).toBeGreaterThan(50);
+
+  const renewed = await renew(resource, lockId, 600);
+  expect(renewed.body).toMatchObject({ lockId, fencingToken });
+  expect(renewed.body.expiresAt).toBeGreaterThan(granted.body.expiresAt);
+  expect((await release(resource, lockId)).status).toBe(204);
+  expect((await release(resource, lockId)).status).toBe(204);
+  expect((await call(`GET /v1/locks/${resource}`)).body).toEqual({ held: false, owner: null, expiresAt: null, fencingToken });
+  expect(problem(await renew(resource, lockId))).toBe("409 lock-not-held");
+});
+
+test("of 20 who acquire at once one holds it, twenty times over, and tokens grow", async () => {
+  const resource = fresh("mutex");
+  let last = 0n;
+  for (let round = 0; round < 20; round++) {
+    const answers = await Promise.all(Array.from({ length: 20 }, (_, index) => acquire(resource, { owner: `${index}` })));
+    const holders = answers.filter(({ status }) => status === 200);
+    expect(holders.length).toBe(1);
+    expect(answers.filter((answer) => problem(answer) === "409 lock-held").length).toBe(19);
+    expect(token(holders[0]!)).toBeGreaterThan(last);
+    last = token(holders[0]!);
+    await release(resource, holders[0]!.body.lockId);
+  }
+});
+
+test("those who wait get it one after another, first come first", async () => {
+  const resource = fresh("queue");
+  const first = await acquire(resource);
+  const order: number[] = [];
+  const waiters = [0, 1, 2].map(async (index) => {
+    const granted = await acquire(resource, { owner: `${index}`, waitSeconds: 20 });
+    expect(granted.status, granted.text).toBe(200);
+    order.push(index);
+    expect((await release(resource, granted.body.lockId)).status).toBe(204);
+    return token(granted);
+  });
+  expect((await release(resource, first.body.lockId)).status).toBe(204);
+  const tokens = [token(first), ...(await Promise.all(waiters))];
+  expect([...order].sort()).toEqual([0, 1, 2]);
+  expect(new Set(tokens).size).toBe(4);
+  const inOrder = order.map((index) => tokens[index + 1]!);
+  expect(inOrder.every((next, index) => next > (index === 0 ? tokens[0]! : inOrder[index - 1]!))).toBe(true);
+});
+
+test("who waits in vain is told who holds it", async () => {
+  const resource = fresh("vain");
+  await acquire(resource, { owner: "stubborn" });
+  const refused = await acquire(resource, { waitSeconds: 1 });
+  expect([problem(refused), refused.body.owner]).toEqual(["409 lock-held", "stubborn"]);
+});
+
+test("a lock that ended is another's, and its old holder can neither renew nor release it", async () => {
+  const resource = fresh("ended");
+  const now = Date.now();
+  setClock(now);
+  const old = await acquire(resource, { ttlSeconds: 1 });
+  setClock(now + 1500);
+  expect((await call(`GET /v1/locks/${resource}`)).body.held).toBe(false);
+  const next = await acquire(resource);
+  expect(next.status).toBe(200);
+  expect(token(next)).toBeGreaterThan(token(old));
+  expect(problem(await renew(resource, old.body.lockId))).toBe("409 lock-not-held");
+  expect(problem(await release(resource, old.body.lockId))).toBe("409 lock-not-held");
+  expect((await call(`GET /v1/locks/${resource}`)).body.held).toBe(true);
+});
+
+test("acquiring again with the same key is the same grant", async () => {
+  const resource = fresh("again");
+  const headers = { "idempotency-key": fresh("key") };
+  const [one, two] = [await acquire(resource, {}, { headers }), await acquire(resource, {}, { headers })];
+  expect(two.body).toMatchObject({ fencingToken: one.body.fencingToken, expiresAt: one.body.expiresAt });
+  expect(problem(await acquire(resource, {}, { headers: { "idempotency-key": fresh("key") } }))).toBe("409 lock-held");
+  expect((await release(resource, two.body.lockId)).status).toBe(204);
+  expect((await call(`GET /v1/locks/${resource}`)).body.held).toBe(false);
+});
+
+describe("an object that fails", () => {
+  const faults = (fault: string) => ({ headers: { "x-test-faults": `LOCK.fetch=${fault}` } });
+
+  test("is a 503", async () => {
+    const resource = fresh("down");
+    for (const fault of ["down", "throttled"]) expect(problem(await acquire(resource, {}, faults(fault)))).toBe("503 unavailable");
+    expect(problem(await call(`GET /v1/locks/${resource}`, faults("down")))).toBe("503 unavailable");
+  });
+
+  test("a grant whose answer was lost is asked for again and is the caller's", async () => {
+    const resource = fresh("lost");
+    const granted = await acquire(resource, {}, faults("after"));
+    expect(granted.status, granted.text).toBe(200);
+    expect((await release(resource, granted.body.lockId)).status).toBe(204);
+  });
+});
+
+test("kv-demo works, costs KV operations, and every reply with a body warns", async () => {
+  const resource = fresh("demo");
+  const granted = await acquire(resource, { mode: "kv-demo", owner: "one" });
+  expect(granted.body).toMatchObject({ lockId: expect.stringMatching(/^kv-demo\./), warning: expect.stringContaining("Workers KV cannot lock") });
+  expect([cost(granted), granted.headers.get("consistency")]).toEqual(["r=2 w=1 d=0 l=0", "eventual"]);
+  const refused = await acquire(resource, { mode: "kv-demo" });
+  expect([problem(refused), refused.body.owner]).toEqual(["409 lock-held", "one"]);
+  expect(refused.body.warning).toContain("Workers KV cannot lock");
+  expect(problem(await release(resource, "kv-demo.other"))).toBe("409 lock-not-held");
+  expect(problem(await renew(resource, granted.body.lockId))).toBe("400 invalid-request lockId");
+  expect((await release(resource, granted.body.lockId)).status).toBe(204);
+  const headers = { "x-test-faults": "COUNTERS.get=down" };
+  expect(problem(await acquire(resource, { mode: "kv-demo" }, { headers }))).toBe("503 unavailable");
+});
+
+test("a lock id of another resource or tenant is worth nothing", async () => {
+  const [one, two] = [fresh("one"), fresh("two")];
+  const [{ body }] = [await acquire(one), await acquire(two)];
+  expect(problem(await release(two, body.lockId))).toBe("409 lock-not-held");
+  expect((await call(`GET /v1/locks/${one}`, { token: "other-token" })).body).toEqual({ held: false, owner: null, expiresAt: null, fencingToken: null });
+  expect((await acquire(one, {}, { token: "other-token" })).status).toBe(200);
+});
+
+test("hostile input is refused and names the field", async () => {
+  const bad = async (body: object) => problem(await acquire("hostile", body));
+  for (const ttlSeconds of [0, -1, 3601, 31_536_000, 1.5, "60", null]) expect(await bad({ ttlSeconds }), `${ttlSeconds}`).toBe("400 invalid-request ttlSeconds");
+  for (const waitSeconds of [-1, 26, 0.5]) expect(await bad({ waitSeconds })).toBe("400 invalid-request waitSeconds");
+  for (const owner of ["x".repeat(10_240), "a\nb", 7]) expect(await bad({ owner })).toBe("400 invalid-request owner");
+  expect(await bad({ mode: "kv" })).toBe("400 invalid-request mode");
+  expect(await bad({ mode: "kv-demo", waitSeconds: 1 })).toBe("400 invalid-request waitSeconds");
+  expect(await bad({ ttl: 1 })).toBe("400 invalid-request ttl");
+  expect(problem(await acquire("x".repeat(10_240)))).toBe("400 invalid-request resource");
+  for (const lockId of ["", "x".repeat(129), 5, null]) {
+    expect(problem(await call("POST /v1/locks/hostile/release", { body: { lockId } }))).toBe("400 invalid-request lockId");
+  }
+  expect((await call("GET /v1/locks/hostile")).body.held).toBe(false);
+});

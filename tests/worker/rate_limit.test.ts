@@ -1,0 +1,167 @@
+// Rate limits over HTTP on the built Worker: contract, cost, exactness under concurrency, faults, hostile input.
+import { afterEach, describe, expect, test, vi } from "vitest";
+import { call, cost, fresh, problem, type Call } from "./client.ts";
+
+const NOTHING = "r=0 w=0 d=0 l=0";
+const OBJECT_DOWN = { "x-test-faults": "LIMITER.fetch=down" };
+
+async function policy(fields: object = {}): Promise<string> {
+  const name = fresh("policy");
+  const answer = await call(`PUT /v1/rate-limits/${name}`, { body: { limit: 3, windowSeconds: 3600, algorithm: "fixed-window", ...fields } });
+  expect(answer.status, answer.text).toBe(200);
+  return name;
+}
+
+const check = (name: string, body: object = {}, options: Call = {}) =>
+  call(`POST /v1/rate-limits/${name}/check`, { ...options, body: { identifier: "alice", ...body } });
+
+/** The Worker's clock. Objects go by it too. */
+const setClock = (millis: number) => vi.useFakeTimers({ toFake: ["Date"], now: millis });
+afterEach(() => void vi.useRealTimers());
+
+describe("policies", () => {
+  test("are stored with the documented defaults, read, listed and removed", async () => {
+    const name = fresh("policy");
+    const put = await call(`PUT /v1/rate-limits/${name}`, { body: { limit: 5, windowSeconds: 1 } });
+    const stored = { name, limit: 5, windowSeconds: 1, algorithm: "token-bucket", mode: "exact", onFailure: "allow", updatedAt: expect.any(Number) };
+    expect([put.status, put.body, cost(put)]).toEqual([200, stored, "r=0 w=1 d=0 l=0"]);
+    const get = await call(`GET /v1/rate-limits/${name}`);
+    expect([get.body, get.headers.get("etag"), get.headers.get("consistency")]).toEqual([put.body, put.headers.get("etag"), "eventual"]);
+    const { body } = await call("GET /v1/rate-limits?limit=1000");
+    expect(body.items).toContainEqual(put.body);
+    expect((await call(`DELETE /v1/rate-limits/${name}`)).status).toBe(204);
+    expect(problem(await call(`GET /v1/rate-limits/${name}`))).toBe("404 not-found");
+    expect(problem(await check(name))).toBe("404 not-found");
+  });
+
+  test("are changed under conditions", async () => {
+    const name = await policy();
+    const etag = (await call(`GET /v1/rate-limits/${name}`)).headers.get("etag")!;
+    expect((await call(`GET /v1/rate-limits/${name}`, { headers: { "if-none-match": etag } })).status).toBe(304);
+    const body = { limit: 9, windowSeconds: 60 };
+    expect(problem(await call(`PUT /v1/rate-limits/${name}`, { body, headers: { "if-match": '"other"' } }))).toBe("412 precondition-failed");
+    expect((await call(`PUT /v1/rate-limits/${name}`, { body, headers: { "if-match": etag } })).status).toBe(200);
+    expect(problem(await call(`PUT /v1/rate-limits/${name}`, { body, headers: { "if-none-match": "*" } }))).toBe("412 precondition-failed");
+  });
+
+  test("are refused with the field's name", async () => {
+    const bad = async (fields: object) => problem(await call("PUT /v1/rate-limits/bad", { body: { limit: 1, windowSeconds: 60, ...fields } }));
+    for (const limit of [0, -1, 1.5, 1e9 + 1, "3", null]) expect(await bad({ limit }), `${limit}`).toBe("400 invalid-request limit");
+    for (const windowSeconds of [0, -60, 2_592_001, 31_536_000, "60", null]) expect(await bad({ windowSeconds }), `${windowSeconds}`).toBe("400 invalid-request windowSeconds");
+    expect(await bad({ mode: "approximate", windowSeconds: 299 })).toBe("400 invalid-request windowSeconds");
+    expect(await bad({ algorithm: "leaky" })).toBe("400 invalid-request algorithm");
+    expect(await bad({ mode: "best" })).toBe("400 invalid-request mode");
+    expect(await bad({ onFailure: "maybe" })).toBe("400 invalid-request onFailure");
+    expect(await bad({ burst: 1 })).toBe("400 invalid-request burst");
+    expect(problem(await call("GET /v1/rate-limits/bad"))).toBe("404 not-found");
+  });
+});
+
+describe.each(["fixed-window", "sliding-window", "token-bucket"])("exact, %s", (algorithm) => {
+  test("50 checks at once are admitted exactly as often as the limit says", async () => {
+    const name = await policy({ algorithm, limit: 20 });
+    const answers = await Promise.all(Array.from({ length: 50 }, () => check(name)));
+    const allowed = answers.filter(({ status }) => status === 200);
+    expect(allowed.length).toBe(20);
+    expect(allowed.map(({ body }) => body.remaining).sort((a, b) => a - b)).toEqual(Array.from({ length: 20 }, (_, index) => index));
+    expect(answers.filter(({ status }) => status === 429).length).toBe(30);
+  });
+
+  test("a window of a second ends", async () => {
+    const now = 1_900_000_000_000;
+    setClock(now);
+    const name = await policy({ algorithm, limit: 2, windowSeconds: 1 });
+    for (const status of [200, 200, 429]) expect((await check(name)).status).toBe(status);
+    setClock(now + 2100);
+    for (const status of [200, 200, 429]) expect((await check(name)).status).toBe(status);
+  });
+});
+
+test("a check says what is left, in the body and in the draft's headers", async () => {
+  const name = await policy();
+  const first = await check(name, { cost: 2 });
+  expect(first.body).toEqual({ allowed: true, limit: 3, remaining: 1, resetSeconds: expect.any(Number), mode: "exact" });
+  expect(first.headers.get("ratelimit-policy")).toBe(`"${name}";q=3;w=3600`);
+  expect(first.headers.get("ratelimit")).toMatch(new RegExp(`^"${name}";r=1;t=\\d+$`));
+  expect([cost(first), first.headers.get("consistency")]).toEqual([NOTHING, "strong"]);
+
+  const peek = await check(name, { peek: true });
+  expect(peek.body).toMatchObject({ allowed: true, remaining: 1 });
+  const over = await check(name, { cost: 2 });
+  expect(problem(over)).toBe("429 quota-exceeded");
+  expect(over.body).toMatchObject({ allowed: false, limit: 3, remaining: 1, mode: "exact" });
+  expect(Number(over.headers.get("retry-after"))).toBeGreaterThan(0);
+  expect(over.headers.get("ratelimit")).toMatch(/;r=1;t=\d+$/);
+  expect((await check(name, { identifier: "bob", cost: 3 })).body.remaining).toBe(0);
+  expect((await check(name)).body.remaining).toBe(0);
+});
+
+test("a client over its limit is denied without an object, until the policy is changed", async () => {
+  const name = await policy({ onFailure: "allow" });
+  for (let count = 0; count < 4; count++) await check(name);
+  // The object is down, and the policy would allow then: only memory can deny.
+  const denied = await check(name, {}, { headers: OBJECT_DOWN });
+  expect([problem(denied), cost(denied), denied.body.degraded]).toEqual(["429 quota-exceeded", NOTHING, undefined]);
+  await call(`PUT /v1/rate-limits/${name}`, { body: { limit: 100, windowSeconds: 3600, algorithm: "fixed-window" } });
+  expect((await check(name)).body).toMatchObject({ allowed: true, limit: 100, remaining: 96 });
+});
+
+test("an object that fails leaves the answer to the policy", async () => {
+  const headers = OBJECT_DOWN;
+  const allowed = await check(await policy({ onFailure: "allow" }), {}, { headers });
+  expect(allowed.body).toEqual({ allowed: true, limit: 3, remaining: 0, resetSeconds: 5, mode: "exact", degraded: true });
+  expect(allowed.headers.get("consistency")).toBe("eventual");
+  const name = await policy({ onFailure: "deny" });
+  const denied = await check(name, {}, { headers });
+  expect([problem(denied), denied.headers.get("retry-after"), denied.body.degraded]).toEqual(["429 quota-exceeded", "5", true]);
+  // That denial was of the moment: nothing remembers it.
+  expect((await check(name)).body).toMatchObject({ allowed: true, remaining: 2 });
+});
+
+test("an answer that was lost is not asked for again, so nothing is taken twice", async () => {
+  const name = await policy({ onFailure: "deny" });
+  expect((await check(name, {}, { headers: { "x-test-faults": "LIMITER.fetch=after" } })).status).toBe(429);
+  expect((await check(name, { peek: true })).body.remaining).toBe(2);
+});
+
+test("approximate checks cost the request nothing and count within this isolate", async () => {
+  const name = await policy({ mode: "approximate", windowSeconds: 300 });
+  const answers = [await check(name), await check(name), await check(name), await check(name)];
+  expect(answers.map(({ status }) => status)).toEqual([200, 200, 200, 429]);
+  expect(new Set(answers.map(cost))).toEqual(new Set([NOTHING]));
+  expect(answers[3]!.body).toMatchObject({ allowed: false, mode: "approximate" });
+  expect(answers[0]!.headers.get("consistency")).toBe("eventual");
+});
+
+test("addresses of one /64 count together, and an IPv4 address in its IPv6 form counts as itself", async () => {
+  const name = await policy();
+  await check(name, { identifier: "2001:db8:1:2::1" });
+  expect((await check(name, { identifier: "2001:0db8:0001:0002:ffff::9" })).body.remaining).toBe(1);
+  expect((await check(name, { identifier: "2001:db8:1:3::1" })).body.remaining).toBe(2);
+  await check(name, { identifier: "192.0.2.1" });
+  expect((await check(name, { identifier: "::ffff:192.0.2.1" })).body.remaining).toBe(1);
+});
+
+test("tenants do not share policies or counts", async () => {
+  const name = await policy();
+  expect(problem(await check(name, {}, { token: "other-token" }))).toBe("404 not-found");
+});
+
+test("hostile checks are refused and name the field", async () => {
+  const name = await policy();
+  const bad = async (fields: object) => problem(await check(name, fields));
+  for (const identifier of ["", "x".repeat(10_240), "a\u0000b", 7, null]) expect(await bad({ identifier })).toBe("400 invalid-request identifier");
+  for (const cost of [0, -1, 1.5, 4, 1e12, "1"]) expect(await bad({ cost }), `${cost}`).toBe("400 invalid-request cost");
+  expect(await bad({ peek: 1 })).toBe("400 invalid-request peek");
+  expect(await bad({ more: 1 })).toBe("400 invalid-request more");
+  expect((await check(name)).body.remaining).toBe(2);
+});
+
+test("a policy that was read lately outlives KV, one never read does not", async () => {
+  const headers = { "x-test-faults": "CONFIG.get=down" };
+  const name = await policy();
+  expect((await check(name, {}, { headers })).status).toBe(200);
+  setClock(Date.now() + 60_000);
+  expect((await check(name, {}, { headers })).status).toBe(200);
+  expect(problem(await check(fresh("never"), {}, { headers }))).toBe("503 unavailable");
+});
