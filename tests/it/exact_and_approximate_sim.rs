@@ -57,3 +57,11 @@ fn locks_exclude_and_locks_on_kv_do_not() {
     let ours = run_seeds(&LockScenario, Code::Ours, Profile::DOCUMENTED, 0..12);
     assert!(sum(&ours, "kv-demo: overlapped") > 0);
 }
+
+/// Found by the simulator: a write that was given up was answered while the next one was under way, so a third began, and
+/// the second, slower, landed over it.
+#[test]
+fn an_answer_that_comes_too_late_does_not_let_two_writes_race() {
+    let run = CounterScenario.run(Code::Ours, Profile::PATHOLOGICAL, 104);
+    assert_eq!(run.violations, []);
+}

@@ -389,3 +389,16 @@ fn the_demonstration_works_where_reads_are_fresh() {
     assert!(!block_on(kv_demo::release(&store, &clock, &t, "r", "a")).unwrap(), "not somebody else's");
     assert!(block_on(kv_demo::release(&store, &clock, &t, "r", "b")).unwrap());
 }
+
+#[test]
+fn the_demonstrations_warning_says_what_was_measured() {
+    let measured = include_str!("../../docs/guarantees/guarantees.json");
+    let table: serde_json::Value = serde_json::from_str(measured).unwrap();
+    let is_it = |row: &&serde_json::Value| {
+        row["pattern"] == "lock"
+            && row["profile"] == "documented"
+            && row["promise"].as_str().unwrap().starts_with("kv-demo")
+    };
+    let row = table["rows"].as_array().unwrap().iter().find(is_it).unwrap();
+    assert!(kv_demo::WARNING.contains(row["measured"].as_str().unwrap()), "{row}");
+}

@@ -245,6 +245,9 @@ impl Scenario for LockScenario {
         let mut run = run_plan(code, &plan);
         if code == Code::Ours {
             run.absorb(run_demo(&plan));
+        } else {
+            let overlapped = run.samples.get("overlapped").cloned().unwrap_or_default();
+            run.samples.insert("kv-demo: overlapped", overlapped);
         }
         run
     }

@@ -58,8 +58,10 @@ struct Held {
     marks: VecDeque<(Timestamp, i128)>,
     /// When the last write began, or ended if it has.
     flushed_at: Option<Timestamp>,
-    /// Whether a write is under way.
-    is_writing: bool,
+    /// The number of the write that is under way.
+    writing: Option<u64>,
+    /// Writes begun.
+    writes: u64,
     /// When the scheduled flush is to run.
     flush_at: Option<Timestamp>,
     /// The last reset known.
@@ -82,6 +84,8 @@ struct ShardHeld {
 /// One write of a shard.
 #[derive(Clone, Debug)]
 pub(super) struct ShardWrite {
+    /// Which of the counter's writes it is, once it has begun.
+    number: u64,
     pub(super) shard: String,
     pub(super) bucket: u64,
     pub(super) since: Timestamp,
@@ -146,9 +150,12 @@ impl Gather {
     pub(super) fn written(&self, id: &Key, write: &ShardWrite, outcome: &Result<(), Error>, now: Timestamp) {
         let mut all = self.0.borrow_mut();
         if let Some(held) = all.get_mut(id) {
-            held.is_writing = false;
-            held.flushed_at = held.flushed_at.max(Some(now));
-            held.written(write, outcome);
+            // One that was given up meanwhile says nothing about what is under way now.
+            if held.writing == Some(write.number) {
+                held.writing = None;
+                held.flushed_at = held.flushed_at.max(Some(now));
+                held.written(write, outcome);
+            }
         }
     }
 
@@ -223,7 +230,8 @@ impl Held {
             written_total: 0,
             marks: VecDeque::new(),
             flushed_at: None,
-            is_writing: false,
+            writing: None,
+            writes: 0,
             flush_at: None,
             reset: Timestamp::default(),
             reset_checked_at: None,
@@ -244,7 +252,7 @@ impl Held {
         if let Some(previous) = &self.previous {
             if now.seconds() < (previous.bucket + 1) * BUCKET_SECONDS + GRACE_SECONDS {
                 let write = previous.write();
-                return self.wait(now).map_or(Next::Write(write), Next::Wait);
+                return self.wait(now).map_or_else(|| self.begin(write), Next::Wait);
             }
             // The outage outlasted the grace: whether this value was stored stays unknown.
             self.previous = None;
@@ -262,13 +270,11 @@ impl Held {
     /// Whether another write is under way, and when to look again. One that takes too long was cut off with its
     /// background task: its outcome is unknown like that of a failed one.
     fn wait_for_writing(&mut self, now: Timestamp) -> Option<u64> {
-        if !self.is_writing {
-            return None;
-        }
+        self.writing?;
         if self.flushed_at.is_some_and(|at| now < at.plus_millis(FLUSH_LOST_MILLIS)) {
             return Some(SAME_KEY_WRITE_MILLIS);
         }
-        self.is_writing = false;
+        self.writing = None;
         if self.previous.is_none() {
             self.previous = self.current.take_if(|shard| !shard.is_stored);
         }
@@ -282,8 +288,13 @@ impl Held {
             return Some(free_at.millis_since(now));
         }
         self.flushed_at = Some(now);
-        self.is_writing = true;
         None
+    }
+
+    fn begin(&mut self, write: ShardWrite) -> Next {
+        self.writes += 1;
+        self.writing = Some(self.writes);
+        Next::Write(ShardWrite { number: self.writes, ..write })
     }
 
     fn written(&mut self, write: &ShardWrite, outcome: &Result<(), Error>) {
@@ -330,7 +341,8 @@ impl Held {
             self.written_total = self.written_total.saturating_add(i128::from(self.pending));
             self.pending = 0;
         }
-        Next::Write(shard.write())
+        let write = shard.write();
+        self.begin(write)
     }
 
     /// Leaves the shard of an hour that is over.
@@ -368,6 +380,6 @@ impl Held {
 
 impl ShardHeld {
     fn write(&self) -> ShardWrite {
-        ShardWrite { shard: self.shard.clone(), bucket: self.bucket, since: self.since, value: self.value }
+        ShardWrite { number: 0, shard: self.shard.clone(), bucket: self.bucket, since: self.since, value: self.value }
     }
 }

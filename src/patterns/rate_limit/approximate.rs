@@ -9,6 +9,8 @@
 //! of an isolate knows nothing of the others. Windows shorter than four such times are refused
 //! ([`super::policy::APPROXIMATE_WINDOW_SECONDS_MIN`]).
 //!
+//! A write that KV gave up and that lands late hides what its writer admitted since, until it admits again.
+//!
 //! Never the other way round: no unit is counted twice, so nobody under the limit is denied (but for the sixtieth of a
 //! window at its edges). The memory is bounded; an identifier pushed out of it starts anew in that isolate, its
 //! published units being known from the list.
@@ -52,6 +54,8 @@ struct Count {
     own: Slots,
     others: Slots,
     is_published: bool,
+    /// When the publication began that is under way; two at once could land in the wrong order.
+    publishing_since: Option<Timestamp>,
     published_at: Option<Timestamp>,
     learned_at: Option<Timestamp>,
     /// When the scheduled publication is to run.
@@ -198,17 +202,18 @@ impl Counts {
         let count = all.get_mut(id)?;
         count.scheduled_at = None;
         let is_free = count.published_at.is_none_or(|at| now >= at.plus_millis(SAME_KEY_WRITE_MILLIS));
-        if count.is_published || !is_free {
+        let is_busy = count.publishing_since.is_some_and(|since| now < since.plus_millis(PUBLISH_LOST_MILLIS));
+        if count.is_published || !is_free || is_busy {
             return None;
         }
-        count.published_at = Some(now);
+        (count.published_at, count.publishing_since) = (Some(now), Some(now));
         let published = Published { window_seconds: count.policy.window_seconds, slots: count.own.clone() };
         Some((count.writer.clone(), published))
     }
 
     fn published(&self, id: &Key, published: &Published, was_stored: bool, now: Timestamp) {
         if let Some(count) = self.0.borrow_mut().get_mut(id) {
-            count.published_at = Some(now);
+            (count.published_at, count.publishing_since) = (Some(now), None);
             count.is_published = was_stored && count.own == published.slots;
         }
     }
@@ -255,6 +260,7 @@ impl Count {
             own: Slots::default(),
             others: Slots::default(),
             is_published: true,
+            publishing_since: None,
             published_at: None,
             learned_at: None,
             scheduled_at: None,
