@@ -337,7 +337,8 @@ fn matches(pattern: &str, path: &str) -> bool {
             (Some(name), Some(segment)) if name.starts_with('*') => {
                 return !segment.is_empty() || path.next().is_some();
             }
-            (Some(name), Some(segment)) if name.starts_with(':') && !segment.is_empty() => {}
+            // An empty one too: its handler says what is wrong with it.
+            (Some(name), Some(_)) if name.starts_with(':') => {}
             (Some(name), Some(segment)) if name == segment => {}
             _ => return false,
         }

@@ -28,7 +28,10 @@ declare module "*/build/index.js" {
 }
 
 declare module "*/src/worker/entry.js" {
-  const worker: { fetch(request: Request, env: Cloudflare.Env, context: ExecutionContext): Response | Promise<Response> };
+  const worker: {
+    fetch(request: Request, env: Cloudflare.Env, context: ExecutionContext): Response | Promise<Response>;
+    scheduled(event: ScheduledController, env: Cloudflare.Env, context: ExecutionContext): Promise<void>;
+  };
   export default worker;
 }
 
