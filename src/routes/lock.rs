@@ -29,11 +29,6 @@ pub(super) const ROUTES: &[Route] = &[
 const ID_BYTES_MAX: usize = 128;
 /// What the lock ids of the demonstration start with.
 const DEMO: &str = "kv-demo.";
-/// What every reply of the demonstration says.
-const WARNING: &str = "Workers KV cannot lock. This is a demonstration: locations see each other's writes after a \
-                       minute or more, so several callers may hold it at once, and tokens may repeat or go back. What \
-                       share of acquisitions overlapped in the simulator stands in the README, row `kv-demo`. Use mode \
-                       exact.";
 
 #[derive(Clone, Copy, Debug)]
 enum Mode {
@@ -180,12 +175,14 @@ async fn demo_acquire(app: &App, resource: &str, owner: Option<String>, ttl_seco
     match kv_demo::acquire(&store, &app.clock, tenant, resource, &lock_id, owner, ttl_seconds).await? {
         kv_demo::Outcome::Granted { fencing_token, expires_at } => {
             let fencing_token = fencing_token.to_string();
-            let grant = Grant { lock_id, fencing_token, expires_at, warning: Some(WARNING) };
+            let grant = Grant { lock_id, fencing_token, expires_at, warning: Some(kv_demo::WARNING) };
             Ok(Reply::json(200, &grant).consistency(Consistency::Eventual))
         }
         kv_demo::Outcome::Held { owner, expires_at } => {
             let left_millis = expires_at.map_or(0, |at| at.millis_since(app.now()));
-            Err(held(owner, left_millis.div_ceil(1000)).with("warning", WARNING).header("Consistency", "eventual"))
+            Err(held(owner, left_millis.div_ceil(1000))
+                .with("warning", kv_demo::WARNING)
+                .header("Consistency", "eventual"))
         }
     }
 }
@@ -195,5 +192,5 @@ async fn demo_release(app: &App, resource: &str, lock_id: &str) -> Outcome {
     if kv_demo::release(&store, &app.clock, tenant, resource, lock_id).await? {
         return Ok(Reply::empty(204).consistency(Consistency::Eventual));
     }
-    Err(not_held().with("warning", WARNING).header("Consistency", "eventual"))
+    Err(not_held().with("warning", kv_demo::WARNING).header("Consistency", "eventual"))
 }

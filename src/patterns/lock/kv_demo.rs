@@ -12,10 +12,11 @@ use crate::clock::{Clock, Timestamp};
 use crate::kv::codec::{self, Record};
 use crate::kv::{Error, Key, Read, Store, Tenant, Write};
 
-/// What replies carry: the share of acquisitions that overlapped another holder's in the simulator's `documented`
-/// profile. A test compares it with the measured table.
-pub const WARNING: &str =
-    "a demonstration, not a lock: in simulation 31.2 % of its acquisitions overlapped another holder";
+/// What every reply of the demonstration says. Its figure is the share of acquisitions that overlapped another holder's
+/// in the simulator's `documented` profile; a test compares it with the measured table.
+pub const WARNING: &str = "Workers KV cannot lock. This is a demonstration: locations see each other's writes after a \
+                           minute or more, so several callers may hold it at once (31.2 % of acquisitions overlapped \
+                           another holder in simulation), and tokens may repeat or go back. Use mode exact.";
 
 /// How long the recipe waits before it reads its own write back, in milliseconds.
 const VERIFY_MILLIS: u64 = 100;
