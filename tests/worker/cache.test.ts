@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import { call, cost, fresh, problem } from "./client";
 
 const JSON_TYPE = { "content-type": "application/json" };
-const put = (path: string, raw: BodyInit, headers = {}) => call(`PUT /v1/cache/${path}`, { raw, headers });
+const put = (path: string, raw: BodyInit, headers = {}) => call(`PUT /v1/cache/${path}`, { raw, headers: { "content-type": "text/plain", ...headers } });
 const get = (path: string, headers = {}) => call(`GET /v1/cache/${path}`, { headers });
 const purge = (bucket: string, body: unknown) => call(`POST /v1/cache/${bucket}/purge`, { body });
 

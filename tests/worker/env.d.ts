@@ -27,6 +27,11 @@ declare module "*/build/index.js" {
   }
 }
 
+declare module "*/src/worker/entry.js" {
+  const worker: { fetch(request: Request, env: Cloudflare.Env, context: ExecutionContext): Response | Promise<Response> };
+  export default worker;
+}
+
 /** Vite's, of which nothing else is used. */
 interface ImportMeta {
   glob<Module>(pattern: string, options: { eager: true }): Record<string, Module>;

@@ -23,7 +23,9 @@ export interface Document {
 export async function openapi(): Promise<Document> {
   const { body: text } = await call("GET /openapi.json", { token: null });
   const operations = Object.entries<Json>(text.paths).flatMap(([path, { parameters: _, ...methods }]) => {
-    return Object.entries<Json>(methods).map(([method, description]): Operation => {
+    // `x-any-method` says that a path takes every method; there is no operation to try.
+    const described = Object.entries<Json>(methods).filter(([method]) => !method.startsWith("x-"));
+    return described.map(([method, description]): Operation => {
       const security: Json[] = description.security ?? text.security;
       const open = security.some((way) => Object.keys(way).length === 0);
       return { id: description.operationId, method: method.toUpperCase(), path, tags: description.tags, open, description };

@@ -1,6 +1,6 @@
 // The HTTP cache in the built Worker: origins, /v1/fetch, the root mount, single flight, streams, faults. The origin is `fetch` itself, replaced.
 import { env } from "cloudflare:workers";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { call, cost, fresh, problem } from "./client";
 
 type Origin = (request: Request) => Response | Promise<Response>;
@@ -256,6 +256,9 @@ describe("the root origin", () => {
 it("writes stored responses to KV under the tenant's own keys", async () => {
   const name = await configured();
   await call(`GET /v1/fetch/${name}/a`);
-  const { keys } = await env.CACHE.list({ prefix: `dev/response/${name}/` });
-  expect(keys.length).toBe(1);
+  // Written after the answer.
+  await vi.waitFor(async () => {
+    const { keys } = await env.CACHE.list({ prefix: `dev/response/${name}/` });
+    expect(keys.length).toBe(1);
+  });
 });
