@@ -63,7 +63,9 @@ fn host(authority: &str) -> Option<Host> {
     let name = name.strip_suffix('.').unwrap_or(name);
     // Percent-encoding and other scripts could turn into digits or dots: such names come as punycode.
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.' || byte == b'_';
-    let labels_are_whole = name.split('.').all(|label| (1..=63).contains(&label.len()));
+    // `0x` alone is zero to one parser and a name to another.
+    let is_whole = |label: &str| (1..=63).contains(&label.len()) && !label.eq_ignore_ascii_case("0x");
+    let labels_are_whole = name.split('.').all(is_whole);
     if !labels_are_whole || name.len() > 253 || !name.bytes().all(allowed) {
         return None;
     }
