@@ -337,8 +337,9 @@ fn matches(pattern: &str, path: &str) -> bool {
             (Some(name), Some(segment)) if name.starts_with('*') => {
                 return !segment.is_empty() || path.next().is_some();
             }
-            // An empty one too: its handler says what is wrong with it.
-            (Some(name), Some(_)) if name.starts_with(':') => {}
+            // An empty one too, but not at the end: its handler says what is wrong with it.
+            (Some(name), Some(segment))
+                if name.starts_with(':') && (!segment.is_empty() || path.clone().next().is_some()) => {}
             (Some(name), Some(segment)) if name == segment => {}
             _ => return false,
         }
