@@ -3,6 +3,6 @@ import { prepare } from "./bundle.mjs";
 import { main, packageEnv, run } from "./lib.mjs";
 
 await main(async () => {
-  await prepare();
+  await prepare({ release: true });
   await run("node", ["bench/run.mjs", ...process.argv.slice(2)], { env: packageEnv });
 });

@@ -9,6 +9,9 @@ import { buildPrograms, checkPrograms, packages, rust, workerBuild } from "./too
 const SOURCES = ["Cargo.toml", "Cargo.lock", "rust-toolchain.toml", "build.rs", ".cargo", "src", "openapi", "package-lock.json", "scripts/bundle.mjs"];
 
 const WORKER = { title: "Worker, release build", folder: "build", sources: SOURCES, args: ["--release"] };
+// `KV_PATTERNS_DEV=1`: unoptimised, for the quick loop of editing and running tests; never weighed, measured or uploaded.
+const QUICK = { ...WORKER, title: "Worker, development build", args: ["--dev", "--no-opt"] };
+const isQuick = process.env.KV_PATTERNS_DEV === "1";
 // Without optimisation: it is run a few times and never uploaded.
 const CONTRACT = {
   title: "Worker that runs the store's contract",
@@ -28,8 +31,8 @@ function* files(path) {
 }
 
 /** Contents, not times: a fresh clone or a switched branch changes times and nothing else. */
-function fingerprint({ sources }) {
-  const hash = createHash("sha256");
+function fingerprint({ sources, args }) {
+  const hash = createHash("sha256").update(args.join(" "));
   for (const path of sources.flatMap((source) => [...files(source)])) {
     const content = readFileSync(join(root, path));
     hash.update(`${path}\0${content.length}\0`).update(content);
@@ -61,12 +64,13 @@ async function bundle(worker) {
 }
 
 /** The Worker itself. */
-export const build = () => bundle(WORKER);
+export const build = () => bundle(isQuick ? QUICK : WORKER);
 /** The Worker of tests/worker/kv_contract.test.ts. */
 export const buildContract = () => bundle(CONTRACT);
 
 /** Everything from an empty checkout to a bundle. */
-export async function prepare() {
+export async function prepare({ release = false } = {}) {
+  if (release && isQuick) throw new Problem("KV_PATTERNS_DEV=1 asks for an unoptimised Worker, and this needs the release build.");
   checkPrograms();
   await rust();
   await packages();
@@ -76,6 +80,7 @@ export async function prepare() {
 
 /** Prints what the bundle weighs; a Problem beyond the budget. */
 export function weigh() {
+  if (isQuick) return "an unoptimised Worker says nothing about size";
   const row = (name, raw, gzip) => console.log(`  ${name.padEnd(22)}${String(raw).padStart(10)}${String(gzip).padStart(10)}`);
   row("bytes", "raw", "gzip");
   let total = 0;

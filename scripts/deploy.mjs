@@ -3,7 +3,7 @@ import { prepare } from "./bundle.mjs";
 import { main, packageEnv, run } from "./lib.mjs";
 
 await main(async () => {
-  await prepare();
+  await prepare({ release: true });
   // wrangler may ask: which account, whether to make the namespaces.
   await run("wrangler", ["deploy", ...process.argv.slice(2)], { env: packageEnv, stdin: "inherit" });
 });
