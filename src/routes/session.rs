@@ -8,10 +8,12 @@ use super::extract::{self, Fields, Query, missing, path_id};
 use super::problem::Problem;
 use super::reply::{Consistency, Reply};
 use super::{Access, AppStore, Context, Outcome, Route, page, route};
+use crate::clock::Timestamp;
 use crate::patterns::session::{
     ABSOLUTE_SECONDS_DEFAULT, Error, IDLE_SECONDS_DEFAULT, Issued, LIMIT_SECONDS_MAX, LIMIT_SECONDS_MIN, NewSession,
-    Refusal, Rotation, Session, Sessions, Verdict,
+    REFRESHED_MAX, Refusal, Rotation, Session, Sessions, Verdict,
 };
+use crate::recent::Recent;
 
 const READ: Access = Access::Read(&["sessions"]);
 const WRITE: Access = Access::Write(&["sessions"]);
@@ -37,9 +39,15 @@ const DATA_BYTES_MAX: usize = 16 * 1024;
 /// The `__Host-` prefix makes browsers insist on `Secure`, `Path=/` and no `Domain` (RFC 6265bis §4.1.3.2).
 const COOKIE: &str = "__Host-session";
 
+thread_local! {
+    /// When this isolate refreshed which session.
+    static REFRESHED: Recent<Timestamp> = Recent::new(REFRESHED_MAX);
+}
+
 fn sessions(context: &Context) -> Result<Sessions<AppStore>, Problem> {
     let app = &context.data;
-    Ok(Sessions::new(app.store("SESSIONS")?, &app.caller()?.tenant, app.config.sessions_per_user_max))
+    let refreshed = REFRESHED.with(Clone::clone);
+    Ok(Sessions::new(app.store("SESSIONS")?, &app.caller()?.tenant, app.config.sessions_per_user_max, refreshed))
 }
 
 impl From<Error> for Problem {

@@ -7,6 +7,7 @@ use kv_patterns::patterns::session::{
     IDLE_SECONDS_DEFAULT, Issued, NewSession, Refusal, Rotation, Session, Sessions, Verdict,
 };
 use kv_patterns::random::SeededRandom;
+use kv_patterns::recent::Recent;
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -24,7 +25,7 @@ fn world_with_cap(per_user_max: u32) -> World {
     let (clock, memory) = store();
     let meter = Meter::default();
     let metered = Metered::new(memory.clone(), meter.clone());
-    let sessions = Sessions::new(metered, &tenant("acme"), per_user_max);
+    let sessions = Sessions::new(metered, &tenant("acme"), per_user_max, Recent::new(8));
     World { clock, memory, meter, random: SeededRandom::new(7), sessions }
 }
 
@@ -145,6 +146,23 @@ fn a_session_idles_out_unless_it_is_refreshed() {
 }
 
 #[test]
+fn a_refresh_that_kv_hides_from_its_own_isolate_is_not_made_again_within_the_minute() {
+    let world = world();
+    let issued = world.create(of("alice"));
+    let key = world.memory.names().pop().unwrap();
+    let old_copy = world.memory.raw(&key).unwrap();
+    world.clock.advance_seconds(100);
+    let Verdict::Valid(first) = world.refresh(&issued) else { panic!("a live session") };
+    world.memory.plant(&key, &old_copy);
+    world.clock.advance_seconds(59);
+    let mut again = None;
+    assert_eq!(world.cost(|| again = Some(world.refresh(&issued))), "r=2 w=0 d=0 l=0");
+    assert_eq!(again, Some(Verdict::Valid(first)), "nor does the client see its session step back");
+    world.clock.advance_seconds(1);
+    assert_eq!(world.cost(|| drop(world.refresh(&issued))), "r=3 w=1 d=0 l=0");
+}
+
+#[test]
 fn the_absolute_limit_holds_whatever_is_refreshed_or_rotated() {
     let world = world();
     let mut issued = world.create(of("alice"));
@@ -239,7 +257,7 @@ fn a_session_is_ended_only_in_its_own_users_name() {
 fn another_tenant_knows_nothing_of_a_token() {
     let world = world();
     let issued = world.create(of("alice"));
-    let foreign = Sessions::new(world.memory.clone(), &tenant("other"), 0);
+    let foreign = Sessions::new(world.memory.clone(), &tenant("other"), 0, Recent::new(8));
     let verdict = block_on(foreign.verify(issued.token.secret(), START)).unwrap();
     assert_eq!(verdict, refused(Refusal::Unknown));
     block_on(foreign.revoke(issued.token.secret())).unwrap();

@@ -61,6 +61,7 @@ use thiserror::Error as ThisError;
 use crate::clock::Timestamp;
 use crate::kv::{self, Corrupt, Key, KeySpace, PageRequest, Read, Store, Tenant, Write, codec, limits};
 use crate::random::Random;
+use crate::recent::Recent;
 
 pub use record::Session;
 use record::{Epoch, Revoked, Stored};
@@ -78,6 +79,8 @@ pub const ABSOLUTE_SECONDS_DEFAULT: u64 = 604_800;
 
 /// Shortest time between two writes of one record, in milliseconds.
 const REFRESH_MILLIS: u64 = 60_000;
+/// How many of its refreshes an isolate should remember: a minute's worth of a busy one, some 200 KB.
+pub const REFRESHED_MAX: usize = 1024;
 /// How long a revocation is remembered, in seconds: no session, brought back or not, lives longer.
 const REVOKED_SECONDS: u64 = LIMIT_SECONDS_MAX + COLLECT_MARGIN_SECONDS;
 /// How long KV keeps a record past its end, in seconds, so that garbage collection never races the decision.
@@ -173,12 +176,14 @@ pub struct Sessions<S> {
     revoked: KeySpace,
     tenant: Tenant,
     per_user_max: u32,
+    refreshed: Recent<Timestamp>,
 }
 
 impl<S: Store> Sessions<S> {
     /// The sessions of `tenant` in `store`. A user keeps at most `per_user_max` of them, the newest; 0 means any
-    /// number. The cap is approximate: it counts what a list shows, and lists lag.
-    pub fn new(store: S, tenant: &Tenant, per_user_max: u32) -> Self {
+    /// number. The cap is approximate: it counts what a list shows, and lists lag. `refreshed` is the isolate's memory
+    /// of its own refreshes, shared by all its requests.
+    pub fn new(store: S, tenant: &Tenant, per_user_max: u32, refreshed: Recent<Timestamp>) -> Self {
         Self {
             store,
             records: tenant.space("session"),
@@ -186,6 +191,7 @@ impl<S: Store> Sessions<S> {
             revoked: tenant.space("revoked"),
             tenant: tenant.clone(),
             per_user_max,
+            refreshed,
         }
     }
 
@@ -226,15 +232,22 @@ impl<S: Store> Sessions<S> {
             Ok(found) => found,
             Err(refusal) => return Ok(Verdict::Refused(refusal)),
         };
-        if now.millis_since(stored.seen) < REFRESH_MILLIS {
-            return Ok(Verdict::Valid(stored.into_session(token.id())));
+        let key = self.record_key(token.tag(), &token.id());
+        // KV may hide a write from the very isolate that made it, for as long as its location keeps the older copy.
+        let seen = self.refreshed.get(key.as_str()).map_or(stored.seen, |own| own.max(stored.seen));
+        if now.millis_since(seen) < REFRESH_MILLIS {
+            return Ok(Verdict::Valid(Stored { seen, ..stored }.into_session(token.id())));
         }
         let refreshed = Stored { seen: now, ..stored.clone() };
-        let key = self.record_key(token.tag(), &token.id());
+        // Before the write, so that requests meanwhile do not make it too.
+        self.refreshed.put(key.as_str(), now);
         match self.write(&key, &refreshed, now).await {
             Ok(()) => {}
             Err(kv::Error::Throttled) => return Ok(Verdict::Valid(stored.into_session(token.id()))),
-            Err(error) => return Err(error.into()),
+            Err(error) => {
+                self.refreshed.remove(key.as_str());
+                return Err(error.into());
+            }
         }
         if self.is_revoked(token.tag(), &token.id()).await? {
             self.store.delete(&key).await?;
