@@ -337,8 +337,9 @@ impl Scenario for CounterScenario {
 
     fn picture(&self) -> Picture {
         Picture {
-            title: "Counters: share of increments missing from the total (1 s on the axis is all of them)",
+            title: "Counters: share of increments missing from the total",
             figure: "not counted",
+            unit: Unit::Permille,
             x: "share of increments missing",
             y: "readings that miss more",
             promised: |_| None,

@@ -257,8 +257,9 @@ impl Scenario for FlagScenario {
         Picture {
             title: "Flags: how long a thrown switch is still unseen somewhere",
             figure: LAG,
-            x: "time since the change was acknowledged",
-            y: "share of evaluations that miss a change",
+            unit: Unit::Millis,
+            x: "seconds since the change was acknowledged",
+            y: "evaluations that miss it",
             promised: |profile| Some(lag_millis_max(profile)),
         }
     }

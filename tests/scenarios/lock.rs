@@ -282,9 +282,10 @@ impl Scenario for LockScenario {
 
     fn picture(&self) -> Picture {
         Picture {
-            title: "Locks: acquisitions that overlapped another holder, per run (thousandths on the axis are overlaps)",
+            title: "Locks: acquisitions that overlapped another holder, per run",
             figure: "overlaps",
-            x: "thousands of overlaps in one run",
+            unit: Unit::Count,
+            x: "overlaps in one run",
             y: "runs with more",
             promised: |_| None,
         }

@@ -135,11 +135,13 @@ pub(crate) struct Promise {
     pub(crate) promised: fn(&Profile) -> Option<u64>,
 }
 
-/// The picture of a scenario: for each profile, the share of samples, in milliseconds, still above each value.
+/// The picture of a scenario: for each profile, the share of samples still above each value.
 #[derive(Clone, Copy)]
 pub(crate) struct Picture {
     pub(crate) title: &'static str,
     pub(crate) figure: &'static str,
+    /// Of the x axis.
+    pub(crate) unit: Unit,
     pub(crate) x: &'static str,
     pub(crate) y: &'static str,
     /// A line to draw: what is promised.

@@ -7,15 +7,17 @@ use std::fmt::Write;
 use kv_patterns::sim::Profile;
 
 use super::table::Measured;
-use super::{Picture, Run};
+use super::{Picture, Run, Unit};
 
 const PANEL_WIDTH: u64 = 270;
 const PANEL_HEIGHT: u64 = 180;
-const LEFT: u64 = 60;
+const LEFT: u64 = 76;
 const TOP: u64 = 70;
 const GAP: u64 = 30;
-/// Steps of the x axis.
+/// Steps of the x axis; each axis has four labelled quarters.
 const STEPS: u64 = 90;
+/// What the y axis may reach, in per cent.
+const SHARES: [u64; 5] = [4, 12, 20, 40, 100];
 
 const OURS: &str = "#2f81f7";
 const NAIVE: &str = "#d9730d";
@@ -32,13 +34,13 @@ pub(crate) fn svg(picture: &Picture, measured: &Measured) -> String {
         picture.title, picture.title
     );
     legend(&mut svg);
+    let most = measured.runs.iter().flat_map(|(_, ours, naive)| [ours, naive]).map(|run| share(picture, run, 0)).max();
+    let share_max = SHARES.into_iter().find(|percent| most.unwrap_or(0) <= percent * 10).unwrap_or(100);
     for (number, (profile, ours, naive)) in (0..).zip(&measured.runs) {
         let left = LEFT + number * (PANEL_WIDTH + GAP);
-        let end =
-            longest(picture, ours).max(longest(picture, naive)).max((picture.promised)(profile).unwrap_or(0)).max(1)
-                * 21
-                / 20;
-        let panel = Panel { left, end };
+        let longest = longest(picture, ours).max(longest(picture, naive));
+        let end = round_up(longest.max((picture.promised)(profile).unwrap_or(0)), picture.unit);
+        let panel = Panel { left, end, share_max, unit: picture.unit };
         panel.axes(&mut svg, profile, number == 0);
         if let Some(most) = (picture.promised)(profile) {
             let x = panel.x(most);
@@ -46,14 +48,14 @@ pub(crate) fn svg(picture: &Picture, measured: &Measured) -> String {
             let _ = writeln!(
                 svg,
                 "<path d=\"M{x} {top}V{bottom}\" stroke=\"{QUIET}\" stroke-dasharray=\"4 3\"/><text x=\"{}\" y=\"{}\" \
-                 text-anchor=\"end\">promised {} s</text>",
+                 text-anchor=\"end\">promised {}</text>",
                 x.saturating_sub(4),
                 TOP + 12,
-                most / 1000
+                tick(most, picture.unit)
             );
         }
-        panel.curve(&mut svg, samples(picture, naive), NAIVE);
-        panel.curve(&mut svg, samples(picture, ours), OURS);
+        panel.curve(&mut svg, picture, naive, NAIVE);
+        panel.curve(&mut svg, picture, ours, OURS);
     }
     let (middle, bottom) = (LEFT + panels * (PANEL_WIDTH + GAP) / 2, TOP + PANEL_HEIGHT + 52);
     let _ = writeln!(svg, "<text x=\"{middle}\" y=\"{bottom}\" text-anchor=\"middle\">{}</text>", picture.x);
@@ -80,6 +82,9 @@ struct Panel {
     left: u64,
     /// The value at the right end.
     end: u64,
+    /// The share at the top, in per cent.
+    share_max: u64,
+    unit: Unit,
 }
 
 impl Panel {
@@ -103,7 +108,7 @@ impl Panel {
                 "<text x=\"{}\" y=\"{}\" text-anchor=\"middle\">{}</text>",
                 self.x(value),
                 bottom + 18,
-                value / 1000
+                tick(value, self.unit)
             );
             if labelled {
                 let _ = writeln!(
@@ -111,24 +116,55 @@ impl Panel {
                     "<text x=\"{}\" y=\"{}\" text-anchor=\"end\">{} %</text>",
                     left - 6,
                     y + 4,
-                    quarter * 25
+                    quarter * self.share_max / 4
                 );
             }
         }
     }
 
     /// The share of samples above each value, as steps.
-    fn curve(&self, svg: &mut String, samples: &[u64], color: &str) {
-        let count = u64::try_from(samples.len()).unwrap_or(1).max(1);
+    fn curve(&self, svg: &mut String, picture: &Picture, run: &Run, color: &str) {
         let mut path = String::new();
         for step in 0..=STEPS {
             let value = self.end * step / STEPS;
-            let above = u64::try_from(samples.iter().filter(|sample| **sample > value).count()).unwrap_or(0);
-            let y = TOP + PANEL_HEIGHT - PANEL_HEIGHT * above / count;
+            let y = TOP + PANEL_HEIGHT - PANEL_HEIGHT * share(picture, run, value) / (self.share_max * 10);
             let _ = write!(path, "{}{} {y}", if step == 0 { "M" } else { "L" }, self.x(value));
         }
         let _ = writeln!(svg, "<path d=\"{path}\" fill=\"none\" stroke=\"{color}\" stroke-width=\"2\"/>");
     }
+}
+
+/// A value as the axis shows it: times in whole seconds.
+fn tick(value: u64, unit: Unit) -> String {
+    match unit {
+        Unit::Millis => format!("{} s", value / 1000),
+        Unit::Count => value.to_string(),
+        Unit::Permille => format!("{} %", value / 10),
+    }
+}
+
+/// The smallest end not below `value` whose four quarters are whole and short numbers.
+fn round_up(value: u64, unit: Unit) -> u64 {
+    let one = match unit {
+        Unit::Millis => 1000,
+        Unit::Count => 1,
+        Unit::Permille => 10,
+    };
+    let quarter = value.div_ceil(4 * one).max(1);
+    let mut power = 1;
+    loop {
+        if let Some(digit) = [1, 2, 3, 4, 5, 6, 8].into_iter().find(|digit| digit * power >= quarter) {
+            return 4 * one * digit * power;
+        }
+        power *= 10;
+    }
+}
+
+/// How many of a thousand samples are above `value`.
+fn share(picture: &Picture, run: &Run, value: u64) -> u64 {
+    let samples = samples(picture, run);
+    let above = samples.iter().filter(|sample| **sample > value).count();
+    u64::try_from(above * 1000 / samples.len().max(1)).unwrap_or(0)
 }
 
 fn samples<'a>(picture: &Picture, run: &'a Run) -> &'a [u64] {

@@ -269,9 +269,10 @@ impl Scenario for RateLimitScenario {
 
     fn picture(&self) -> Picture {
         Picture {
-            title: "Approximate limit of 60 an hour, asked 1200 times (thousandths on the axis are requests)",
+            title: "Approximate limit of 60 an hour: what is let through above it",
             figure: "approximate: above the limit",
-            x: "thousands of requests above the limit in one hour",
+            unit: Unit::Count,
+            x: "requests above the limit in one hour",
             y: "runs that let more through",
             promised: |_| None,
         }

@@ -301,8 +301,9 @@ impl<R: Register> Scenario for RegisterScenario<R> {
         Picture {
             title: R::TITLE,
             figure: "lag",
+            unit: Unit::Millis,
             x: "seconds after a change was acknowledged",
-            y: "reads that still give something older",
+            y: "reads that give something older",
             promised: |_| None,
         }
     }

@@ -583,6 +583,7 @@ impl Scenario for SessionScenario {
         Picture {
             title: "Sessions: how long a revoked token is still accepted somewhere",
             figure: "after any revocation",
+            unit: Unit::Millis,
             x: "seconds after the revocation was acknowledged",
             y: "locations that still accept it",
             promised: bound_raced,
