@@ -13,7 +13,7 @@ const PANEL_WIDTH: u64 = 270;
 const PANEL_HEIGHT: u64 = 180;
 const LEFT: u64 = 76;
 const TOP: u64 = 70;
-const GAP: u64 = 30;
+const GAP: u64 = 44;
 /// Steps of the x axis; each axis has four labelled quarters.
 const STEPS: u64 = 90;
 /// What the y axis may reach, in per cent.
@@ -108,7 +108,7 @@ impl Panel {
                 "<text x=\"{}\" y=\"{}\" text-anchor=\"middle\">{}</text>",
                 self.x(value),
                 bottom + 18,
-                tick(value, self.unit)
+                tick(value, self.unit).trim_end_matches(" s")
             );
             if labelled {
                 let _ = writeln!(
@@ -154,7 +154,8 @@ fn round_up(value: u64, unit: Unit) -> u64 {
     let mut power = 1;
     loop {
         if let Some(digit) = [1, 2, 3, 4, 5, 6, 8].into_iter().find(|digit| digit * power >= quarter) {
-            return 4 * one * digit * power;
+            let end = 4 * one * digit * power;
+            return if unit == Unit::Permille { end.min(1000) } else { end };
         }
         power *= 10;
     }
