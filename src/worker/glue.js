@@ -31,9 +31,9 @@ export function settle(promise, id, settled) {
   );
 }
 
-/** The same after some time. */
+/** The same after some time. With Node compatibility a timer is an object; its number stops it as well. */
 export function startTimer(millis, id, settled) {
-  return setTimeout(settled, millis, id, true);
+  return Number(setTimeout(settled, millis, id, true));
 }
 
 export function stopTimer(timer) {
