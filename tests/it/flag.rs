@@ -198,6 +198,36 @@ fn comparing_with_what_is_no_number_is_false() {
 }
 
 #[test]
+fn where_the_engines_of_flagd_differ_ours_does_what_the_cross_check_says() {
+    // One or two rules for each class that `tests/crosscheck/flag.mjs` names.
+    let missing = json!({ "var": "gone" });
+    let cases = [
+        (json!({ "all": [missing, true] }), Ok(json!(false))),
+        (json!({ "none": [missing, true] }), Ok(json!(true))),
+        (json!({ "==": ["pro", 1] }), Ok(json!(false))),
+        (json!({ "!=": ["pro", 1] }), Ok(json!(true))),
+        (json!({ "<": ["pro", 1] }), Ok(json!(false))),
+        (json!({ "==": [missing, 0] }), Ok(json!(false))),
+        (json!({ "==": [missing, false] }), Ok(json!(false))),
+        (json!({ "min": [missing, 7] }), Ok(json!(0))),
+        (json!({ "substr": [missing, 1, 2] }), Ok(json!("ul"))),
+        (json!({ "cat": ["a", missing] }), Ok(json!("anull"))),
+        (json!({ "if": [true, "on", { "%": [1, 0] }] }), Ok(json!("on"))),
+        (json!({ "%": [1, 0] }), Err(EvalError::NotANumber)),
+        (json!({ "==": ["", 0] }), Ok(json!(true))),
+        (json!({ "===": [true, 1] }), Ok(json!(false))),
+        (json!({ "in": [false, [0]] }), Ok(json!(false))),
+        (json!({ "%": [-1, 2] }), Ok(json!(-1))),
+        (json!({ "-": [10, missing] }), Ok(json!(10))),
+        (json!({ "<": [1, 2, missing] }), Ok(json!(false))),
+        (json!({ ">": ["pro", missing] }), Ok(json!(false))),
+    ];
+    for (rule, expected) in cases {
+        check_rule(&rule, &json!({}), &expected);
+    }
+}
+
+#[test]
 fn var_takes_its_default_for_what_is_absent_or_null() {
     let data = json!({ "a": null, "list": [{ "b": 0 }] });
     check_rule(&json!({ "var": ["a", 7] }), &data, &Ok(json!(7)));

@@ -12,6 +12,14 @@
 //! - v1 and v2 hash the UTF-8 bytes of the bucketing value, as flagd in Go does; its JavaScript engine hashes UTF-16
 //!   units and differs for ids outside ASCII.
 //! - a rule too expensive to finish ends in an error; flagd has no bound.
+//! - where flagd's engines differ from JSONLogic's reference, mostly over missing values, ours follows the reference:
+//!   `null == 0` and `null == false` are false, as in flagd's own server (the JavaScript and the Python engine say true);
+//!   comparing text with a number is false, `min`, `max` and `substr` take a missing value (errors in JavaScript's);
+//!   `""` is the number 0, `true === 1` is false, `-1 % 2` is -1, `{"-": [10, missing]}` is 10 (otherwise in Python's).
+//! - but `cat` writes a missing value as `null`, as both engines do, where the reference writes nothing: what is hashed
+//!   is often the result of a `cat`. And arithmetic without a result, such as `% 0`, is an error, as in both.
+//!
+//! `tests/crosscheck` counts each kind of difference over random rules and fails on one without a name.
 //!
 //! Sources: <https://flagd.dev/reference/flag-definitions/>, <https://jsonlogic.com/operations.html>,
 //! <https://openfeature.dev/specification/types#resolution-details>.
