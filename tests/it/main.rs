@@ -12,6 +12,7 @@ mod counter;
 mod document;
 mod exact_and_approximate_sim;
 mod experiment;
+mod experiment_sim;
 mod experiment_store;
 mod faulty;
 mod flag;

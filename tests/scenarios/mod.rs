@@ -12,6 +12,7 @@ use kv_patterns::sim::check::Violation;
 
 pub(crate) mod counter;
 pub(crate) mod document;
+pub(crate) mod experiment;
 pub(crate) mod flag;
 pub(crate) mod lock;
 pub(crate) mod picture;
@@ -28,6 +29,7 @@ pub(crate) fn all() -> Vec<Box<dyn Scenario>> {
     vec![
         Box::new(session::SessionScenario),
         Box::new(flag::FlagScenario),
+        Box::new(experiment::ExperimentScenario),
         Box::new(register::RegisterScenario::<preference::Preference>::new()),
         Box::new(register::RegisterScenario::<document::Document>::new()),
         Box::new(register::RegisterScenario::<replica::Replicated>::new()),
