@@ -571,6 +571,7 @@ impl Scenario for ExperimentScenario {
         Picture {
             title: "Experiments: how long users are still placed by the version before an edit",
             figure: LAG,
+            unit: Unit::Millis,
             x: "seconds since the edit was acknowledged",
             y: "share of assignments by an older version",
             promised: |profile| Some(window_millis(profile)),
