@@ -283,6 +283,9 @@ fn name_of(user: u64) -> String {
     format!("user-{user}")
 }
 
+/// Variants somebody saw, and whether the experiment ran.
+type Variants = BTreeSet<(String, bool)>;
+
 /// Everything known about one user.
 #[derive(Default)]
 struct Known {
@@ -302,8 +305,8 @@ struct Bench {
     users: RefCell<BTreeMap<u64, Known>>,
     /// Since when the last edit is older than the window; nothing between an edit and then.
     quiet: Cell<Option<u64>>,
-    /// By quiet time and user: the variants seen, and whether the experiment ran.
-    seen: RefCell<BTreeMap<(u64, u64), BTreeSet<(String, bool)>>>,
+    /// By quiet time and user.
+    seen: RefCell<BTreeMap<(u64, u64), Variants>>,
     samples: RefCell<BTreeMap<&'static str, Vec<u64>>>,
     violations: RefCell<Vec<Violation>>,
     noted: Cell<u64>,
