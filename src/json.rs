@@ -49,6 +49,16 @@ pub fn parse(text: &[u8], depth_max: usize) -> Result<Value, JsonError> {
     })
 }
 
+/// An object of `members`, the last of equal names. `collect` would sort first, with a sort of its own in the bundle for
+/// every kind of iterator.
+pub fn object(members: impl IntoIterator<Item = (String, Value)>) -> Map<String, Value> {
+    let mut object = Map::new();
+    for (name, value) in members {
+        object.insert(name, value);
+    }
+    object
+}
+
 #[derive(Clone, Copy)]
 struct Strict<'a> {
     depth_left: usize,

@@ -103,7 +103,9 @@ struct Position {
 
 impl Position {
     fn read(cursor: Option<&str>) -> Result<Self, Error> {
-        cursor.map_or(Ok(Self::default()), |text| serde_json::from_str(text).map_err(|_| Error::CursorInvalid))
+        cursor.map_or(Ok(Self::default()), |text| {
+            serde_json::from_slice(text.as_bytes()).map_err(|_| Error::CursorInvalid)
+        })
     }
 
     fn text(&self) -> Option<String> {
@@ -272,7 +274,11 @@ impl<'a> Filling<'a> {
     }
 
     fn item(&self, key: &PageKey, shown: &str) -> Option<Item> {
-        let metadata = key.metadata.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or(Value::Null);
+        let metadata = key
+            .metadata
+            .as_deref()
+            .and_then(|text| serde_json::from_slice(text.as_bytes()).ok())
+            .unwrap_or(Value::Null);
         let wanted = |(field, value): &(String, Value)| metadata.get(field) == Some(value);
         self.query.metadata.iter().all(wanted).then(|| Item {
             key: shown.to_owned(),

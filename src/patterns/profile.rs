@@ -27,6 +27,7 @@ use serde_json::{Map, Value};
 use thiserror::Error;
 
 use crate::clock::Timestamp;
+use crate::json;
 use crate::kv::codec::{self, Record};
 use crate::kv::{self, Key, KeySpace, Read, Store, Tenant, Write};
 use crate::patch::{Bounds, Patch, PatchError, Precondition, check, entity_tag};
@@ -66,7 +67,7 @@ impl Profile {
     /// Only the fields of these names, those that there are.
     pub fn select(&self, names: &[&str]) -> Map<String, Value> {
         let known = names.iter().filter_map(|name| self.fields.get_key_value(*name));
-        known.map(|(name, value)| (name.clone(), value.clone())).collect()
+        json::object(known.map(|(name, value)| (name.clone(), value.clone())))
     }
 }
 

@@ -61,7 +61,7 @@ async fn list(_: Request, context: Context) -> Outcome {
     let request = page::request(app, &query, &scope)?;
     // A filter's value is JSON where it reads as such, otherwise a text.
     let filter = |(name, value): (&str, &str)| {
-        (name.to_owned(), serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.to_owned())))
+        (name.to_owned(), serde_json::from_slice(value.as_bytes()).unwrap_or_else(|_| Value::String(value.to_owned())))
     };
     let listed = keys(&context, binding)?
         .list(&hierarchy::Query {

@@ -230,7 +230,7 @@ fn placed(asked: EvaluationContext, request: &Request, snapshot: &Snapshot) -> E
     }
     let said = ["country", "continent", "colo"].map(|name| (name, http::cf(request.inner(), name)));
     let said = said.into_iter().filter(|(_, text)| !text.is_empty());
-    let place: Map<String, Value> = said.map(|(name, text)| (name.to_owned(), json!(text))).collect();
+    let place = json::object(said.map(|(name, text)| (name.to_owned(), json!(text))));
     asked.with(PLACE, Value::Object(place))
 }
 

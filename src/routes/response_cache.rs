@@ -137,8 +137,11 @@ fn root(app: &App) -> Result<Rc<Site>, Problem> {
             return Ok(Rc::clone(site));
         }
         let (base_url, policy) = &variables;
-        let policy: Option<OriginPolicy> =
-            if policy.trim().is_empty() { Some(OriginPolicy::default()) } else { serde_json::from_str(policy).ok() };
+        let policy: Option<OriginPolicy> = if policy.trim().is_empty() {
+            Some(OriginPolicy::default())
+        } else {
+            serde_json::from_slice(policy.as_bytes()).ok()
+        };
         let policy = policy.filter(|policy| policy.validate().is_ok());
         let policy = policy.ok_or_else(|| Problem::not_configured("`ROOT_ORIGIN_POLICY` is no valid policy"))?;
         // A resource of its own: whatever a tenant is called, it reaches none of these keys.

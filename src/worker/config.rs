@@ -111,7 +111,7 @@ impl From<Variables> for Config {
 
 /// The tokens in `API_TOKENS`; nothing when any entry is not as documented, because half an access list is none.
 fn parse_tokens(text: &str) -> Option<Vec<ApiToken>> {
-    let entries: std::collections::BTreeMap<String, TokenEntry> = serde_json::from_str(text).ok()?;
+    let entries: std::collections::BTreeMap<String, TokenEntry> = serde_json::from_slice(text.as_bytes()).ok()?;
     entries
         .into_values()
         .map(|entry| {
@@ -136,7 +136,7 @@ pub fn current(env: &worker::Env) -> Rc<Config> {
         match (changed, &current) {
             (None, Some(config)) => Rc::clone(config),
             (text, _) => {
-                let variables: Option<Variables> = text.and_then(|text| serde_json::from_str(&text).ok());
+                let variables: Option<Variables> = text.and_then(|text| serde_json::from_slice(text.as_bytes()).ok());
                 let config = Rc::new(Config::from(variables.unwrap_or_default()));
                 *current = Some(Rc::clone(&config));
                 config

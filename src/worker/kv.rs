@@ -92,7 +92,7 @@ impl Store for WorkersKv {
         let page = settled(glue::kv_list(&self.namespace, prefix.as_str(), cursor, request.limit)).await?;
         let text = page.as_string().ok_or_else(|| unexpected("no page"))?;
         let (keys, cursor): (Vec<ListedKey>, Option<String>) =
-            serde_json::from_str(&text).map_err(|_| unexpected("a malformed page"))?;
+            serde_json::from_slice(text.as_bytes()).map_err(|_| unexpected("a malformed page"))?;
         let keys = keys
             .into_iter()
             .map(|(name, expiration_seconds, metadata)| PageKey { name, expiration_seconds, metadata })

@@ -48,7 +48,7 @@ pub struct State {
 
 /// What is asked of the object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", tag = "do")]
+#[serde(rename_all = "camelCase")]
 pub enum Request {
     /// Add to the value.
     Add {
@@ -76,7 +76,7 @@ pub struct Seen {
 
 /// What the object answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", tag = "is")]
+#[serde(rename_all = "camelCase")]
 pub enum Answer {
     /// The value; after an increment, the value with it.
     Value {
@@ -251,7 +251,8 @@ pub async fn list(
 ) -> Result<super::ListedPage, Error> {
     let request = crate::kv::PageRequest { cursor, ..crate::kv::PageRequest::first(limit) };
     let page = store.list(&tenant.space("counter-exact").all(), &request).await?;
-    let records = page.keys.iter().filter_map(|key| serde_json::from_str::<Snapshot>(key.metadata.as_deref()?).ok());
+    let records =
+        page.keys.iter().filter_map(|key| serde_json::from_slice::<Snapshot>(key.metadata.as_deref()?.as_bytes()).ok());
     let named = records.filter(|record| record.name.starts_with(start));
     let items = named.map(|record| super::Listed { name: record.name, value: record.value }).collect();
     Ok(super::ListedPage { items, cursor: page.cursor })

@@ -87,7 +87,7 @@ impl Part {
 }
 
 fn record<T: DeserializeOwned>(metadata: Option<&str>) -> Result<T, Error> {
-    let parsed = metadata.and_then(|text| serde_json::from_str(text).ok());
+    let parsed = metadata.and_then(|text| serde_json::from_slice(text.as_bytes()).ok());
     parsed.ok_or(Error::Corrupt(Corrupt::Damaged))
 }
 
@@ -186,7 +186,7 @@ pub(super) async fn list(
     limit: u32,
     cursor: Option<&str>,
 ) -> Result<ListedPage, Error> {
-    let position = cursor.map(serde_json::from_str::<Position>).transpose();
+    let position = cursor.map(|text| serde_json::from_slice::<Position>(text.as_bytes())).transpose();
     let position = position.map_err(|_| Error::Invalid("a foreign cursor".to_owned()))?.unwrap_or_default();
     let Position { kv: mut at, mut tally } = position;
     let mut items = Vec::new();

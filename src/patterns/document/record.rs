@@ -176,7 +176,8 @@ struct Position {
 impl Pairs {
     pub(super) fn resume(cursor: Option<&str>) -> Result<(Option<String>, Option<Pair>), Error> {
         let Some(text) = cursor else { return Ok((None, None)) };
-        let position: Position = serde_json::from_str(text).map_err(|error| Error::Invalid(error.to_string()))?;
+        let position: Position =
+            serde_json::from_slice(text.as_bytes()).map_err(|error| Error::Invalid(error.to_string()))?;
         let pending =
             position.copy.map(|(segment, copy)| Pair { segment, has_own: false, own: None, copy: Some(copy) });
         Ok((Some(position.page), pending))
@@ -205,5 +206,5 @@ impl Pairs {
 }
 
 fn metadata(key: &PageKey) -> Option<Metadata> {
-    serde_json::from_str(key.metadata.as_deref()?).ok()
+    serde_json::from_slice(key.metadata.as_deref()?.as_bytes()).ok()
 }

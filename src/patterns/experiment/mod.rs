@@ -272,7 +272,8 @@ impl<S: Store> Events<S> {
             let page = self.store.list(&prefix, &request).await?;
             for key in &page.keys {
                 let user = prefix.rest(&key.name).and_then(|rest| rest.split('/').next()).unwrap_or_default();
-                let event = key.metadata.as_deref().and_then(|metadata| serde_json::from_str(metadata).ok());
+                let event =
+                    key.metadata.as_deref().and_then(|metadata| serde_json::from_slice(metadata.as_bytes()).ok());
                 tally.add(user, event);
             }
             let Some(cursor) = page.cursor else {

@@ -19,6 +19,7 @@ use super::bounds::{DOCUMENT, METADATA};
 use super::bucketing::HashGeneration;
 use super::logic::{Compiler, EvaluatorTable, Expr, pointer_token};
 use super::{evaluators, results};
+use crate::json;
 
 /// Flags of one document.
 pub const MAX_FLAGS: usize = 5_000;
@@ -240,7 +241,7 @@ fn flag(
     };
     let overrides = overrides(members.get("overrides"), path, &variants)?;
     let own = metadata(members.get("metadata"), &format!("{path}/metadata"))?;
-    let merged = (!own.is_empty()).then(|| set_metadata.clone().into_iter().chain(own).collect());
+    let merged = (!own.is_empty()).then(|| json::object(set_metadata.clone().into_iter().chain(own)));
     let targeting = targeting(members.get("targeting"), path, table, &variants, problems);
     Ok(Flag { enabled, variants, default_variant, targeting, overrides, metadata: merged })
 }

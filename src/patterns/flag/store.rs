@@ -251,7 +251,7 @@ impl Document {
 
     fn load(text: String) -> Result<Self, kv::Error> {
         let damaged = || kv::Error::Corrupt(Corrupt::Damaged);
-        let value: Value = serde_json::from_str(&text).map_err(|_| damaged())?;
+        let value: Value = serde_json::from_slice(text.as_bytes()).map_err(|_| damaged())?;
         let set = FlagSet::load(&value).map_err(|_| damaged())?;
         Ok(Self::new(text, set))
     }
@@ -264,7 +264,7 @@ impl Snapshot {
     ///
     /// [`kv::Error::Corrupt`], which what was loaded once is not.
     pub fn value(&self) -> Result<Value, kv::Error> {
-        serde_json::from_str(self.text()).map_err(|_| kv::Error::Corrupt(Corrupt::Damaged))
+        serde_json::from_slice(self.text().as_bytes()).map_err(|_| kv::Error::Corrupt(Corrupt::Damaged))
     }
 }
 

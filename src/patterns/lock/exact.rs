@@ -86,7 +86,7 @@ pub struct Inspection {
 
 /// What is asked of the object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", tag = "do")]
+#[serde(rename_all = "camelCase")]
 pub enum Request {
     /// Wants the lock.
     Acquire(Acquire),
@@ -108,7 +108,7 @@ pub enum Request {
 
 /// What the object answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", tag = "is")]
+#[serde(rename_all = "camelCase")]
 pub enum Answer {
     /// The lock is the caller's.
     Granted {

@@ -37,7 +37,7 @@ pub enum Algorithm {
 
 /// What was used under a policy. It belongs to the policy's limit, window and algorithm: see [`Usage::adapt`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", tag = "of", deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub enum Usage {
     /// A bucket's level, in units of 1/limit milliseconds, at a moment.
     TokenBucket {

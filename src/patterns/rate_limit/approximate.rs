@@ -151,7 +151,7 @@ async fn learn(store: &impl Store, prefix: &Prefix, is_own: impl Fn(&str) -> boo
         let page = store.list(prefix, &request).await?;
         for key in &page.keys {
             if prefix.rest(&key.name).is_some_and(|writer| !is_own(writer)) {
-                let published = key.metadata.as_deref().and_then(|text| serde_json::from_str(text).ok());
+                let published = key.metadata.as_deref().and_then(|text| serde_json::from_slice(text.as_bytes()).ok());
                 others.push(published.ok_or(Error::Corrupt(Corrupt::Damaged))?);
             }
         }

@@ -168,7 +168,7 @@ pub async fn list(
     request: &PageRequest,
 ) -> Result<(Vec<(String, Policy)>, Option<String>), Error> {
     let page = store.list(&tenant.space("rate-limit").all(), request).await?;
-    let read = |metadata: &str| serde_json::from_str::<Listed>(metadata).ok();
+    let read = |metadata: &str| serde_json::from_slice::<Listed>(metadata.as_bytes()).ok();
     let listed = page.keys.iter().map(|key| key.metadata.as_deref().and_then(read));
     let listed: Option<Vec<_>> = listed.map(|found| found.map(|listed| (listed.name, listed.policy))).collect();
     Ok((listed.ok_or(Error::Corrupt(crate::kv::Corrupt::Damaged))?, page.cursor))

@@ -68,7 +68,7 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Replicas<S, C> {
 
     /// Whether every replica showed the hinted value or a newer one, so that the hint could be dropped.
     async fn hand_off_one(&self, store: &S, prefix: &Prefix, listed: &PageKey) -> Result<bool, kv::Error> {
-        let key = listed.metadata.as_deref().and_then(|text| serde_json::from_str::<String>(text).ok());
+        let key = listed.metadata.as_deref().and_then(|text| serde_json::from_slice::<String>(text.as_bytes()).ok());
         let (Some(hint), Some(key)) = (prefix.key(&listed.name), key) else { return Ok(false) };
         let Some(value) = read_copy(store, &hint, Read::IMMUTABLE).await? else { return Ok(false) };
         let mut everywhere = true;

@@ -131,11 +131,11 @@ mod tests {
     fn the_defaults_are_valid_and_the_wire_names_are_camel_case() {
         assert_eq!(OriginPolicy::default().validate(), Ok(()));
         let policy: OriginPolicy =
-            serde_json::from_str(r#"{"freshSeconds": 5, "setCookie": "strip", "staleOnConnectionFailure": false}"#)
+            serde_json::from_slice(br#"{"freshSeconds": 5, "setCookie": "strip", "staleOnConnectionFailure": false}"#)
                 .unwrap();
         assert_eq!((policy.fresh_seconds, policy.set_cookie), (Some(5), SetCookie::Strip));
         assert!(!policy.stale_on_connection_failure && policy.respect_cache_control);
-        assert!(serde_json::from_str::<OriginPolicy>(r#"{"fresh": 5}"#).is_err());
+        assert!(serde_json::from_slice::<OriginPolicy>(br#"{"fresh": 5}"#).is_err());
     }
 
     #[test]

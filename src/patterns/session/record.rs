@@ -118,7 +118,7 @@ impl Stored {
 
 /// The time of creation in a record's metadata, in milliseconds.
 pub(super) fn created_in(metadata: &str) -> Option<u64> {
-    let metadata: Value = serde_json::from_str(metadata).ok()?;
+    let metadata: Value = serde_json::from_slice(metadata.as_bytes()).ok()?;
     metadata.get("createdAt")?.as_u64()
 }
 

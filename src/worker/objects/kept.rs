@@ -9,7 +9,7 @@ use crate::clock::{Clock, Timestamp};
 
 /// The call in `request`.
 pub(super) async fn call<T: DeserializeOwned>(request: &mut Request) -> Result<Call<T>> {
-    serde_json::from_str(&request.text().await?).map_err(worker::Error::from)
+    serde_json::from_slice(&request.bytes().await?).map_err(worker::Error::from)
 }
 
 pub(super) fn reply(answer: &impl Serialize) -> Result<Response> {
@@ -36,7 +36,7 @@ impl Kept {
 
     pub(super) fn load<T: DeserializeOwned>(&self) -> Result<Option<T>> {
         let rows = self.sql.exec("SELECT json FROM kept", None)?.to_array::<Row>()?;
-        rows.first().map(|row| serde_json::from_str(&row.json).map_err(worker::Error::from)).transpose()
+        rows.first().map(|row| serde_json::from_slice(row.json.as_bytes()).map_err(worker::Error::from)).transpose()
     }
 
     pub(super) fn save(&self, kept: &impl Serialize) -> Result<()> {

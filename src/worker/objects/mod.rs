@@ -113,7 +113,7 @@ impl<'a> Remote<'a> {
         .await
         .map_err(|error| classify(&error))?;
         let text = response.text().await.map_err(|error| classify(&error))?;
-        serde_json::from_str(&text).map_err(|error| (CallError::Lost(error.to_string()), false))
+        serde_json::from_slice(text.as_bytes()).map_err(|error| (CallError::Lost(error.to_string()), false))
     }
 }
 
