@@ -12,7 +12,7 @@ use super::extract::{self, Fields, Query, missing, path_id};
 use super::problem::Problem;
 use super::reply::{Consistency, Reply};
 use super::{Access, AppStore, Context, Outcome, Route, page, route};
-use crate::patterns::experiment::assign::{MAX_VARIANTS, MAX_WEIGHT, Variant};
+use crate::patterns::experiment::assign::{LAYER_SLOTS, MAX_VARIANTS, MAX_WEIGHT, Slots, Variant};
 use crate::patterns::experiment::{
     Definition, Error, Events, Experiment, Experiments, METRIC_BYTES_MAX, Memory, Reason, Refused, Report, Status,
 };
@@ -66,6 +66,13 @@ impl From<Error> for Problem {
                 );
                 Self::new(409, "would-reassign", "The edit would move users of a running experiment", detail)
                     .at("variants")
+                    .with("share", share)
+            }
+            Error::Refused(Refused::Overlaps(rival)) => {
+                let detail = format!("The experiment `{rival}` has some of these slots and has not ended.");
+                Self::new(409, "slots-taken", "Another experiment has slots of this layer", detail)
+                    .at("layer")
+                    .with("experiment", rival)
             }
         }
     }
@@ -185,6 +192,7 @@ fn definition(mut fields: Fields) -> Result<Definition, Problem> {
         salt: fields.text("salt", SALT_BYTES_MAX)?,
         sticky: fields.boolean("sticky")?.unwrap_or(false),
         overrides: overrides(fields.take("overrides"))?,
+        slots: slots(fields.take("layer"))?,
     };
     fields.finish()?;
     Ok(definition)
@@ -218,6 +226,20 @@ fn overrides(value: Option<Value>) -> Result<BTreeMap<String, String>, Problem> 
         _ => Err(Problem::invalid(format!("overrides.{user}"), "Must be a string.")),
     };
     pairs.into_iter().map(pair).collect()
+}
+
+fn slots(value: Option<Value>) -> Result<Option<Slots>, Problem> {
+    let Some(value) = value else { return Ok(None) };
+    let at = |field: &str| format!("layer.{field}");
+    let mut fields = Fields::of(value).map_err(|problem| problem.at("layer"))?;
+    let name = fields.id("name").map_err(|problem| problem.at(at("name")))?;
+    let mut slot = |field: &str| {
+        let slot = fields.count(field, 0..=LAYER_SLOTS).map_err(|problem| problem.at(at(field)))?;
+        slot.ok_or_else(|| missing(&at(field)))
+    };
+    let (start, end) = (slot("start")?, slot("end")?);
+    fields.finish().map_err(|problem| problem.at("layer"))?;
+    Slots::new(&name, start, end).map(Some).map_err(|error| Problem::invalid("layer", format!("Refused: {error}.")))
 }
 
 fn value(fields: &mut Fields) -> Result<Option<f64>, Problem> {

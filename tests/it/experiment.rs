@@ -1,7 +1,7 @@
 //! Experiments: assignment that moves only whom it must, and statistics equal to reference values.
 
 use kv_patterns::patterns::experiment::assign::{
-    Allocation, AssignError, LAYER_SLOTS, Layer, MAX_VARIANTS, MAX_WEIGHT, SlotRange, Variant,
+    Allocation, AssignError, LAYER_SLOTS, MAX_VARIANTS, MAX_WEIGHT, Slots, Variant,
 };
 use kv_patterns::patterns::experiment::stats::{
     Arm, Interval, probability_to_beat, sample_ratio, sequential, sequential_sample_ratio, two_proportion_z, uplift,
@@ -110,27 +110,28 @@ fn impossible_allocations_are_refused() {
     assert_eq!(refused("s", &[("a", 0), ("b", 0)]), AssignError::ZeroWeights);
 }
 
-fn range(experiment: &str, start: u64, end: u64) -> SlotRange {
-    SlotRange { experiment: experiment.to_owned(), start, end }
-}
-
 #[test]
-fn a_layer_gives_each_user_at_most_one_experiment() {
-    let layer = Layer::new("layer", vec![range("b", 500_000, 900_000), range("a", 0, 500_000)]).unwrap();
-    let count = |wanted: Option<&str>| users(50_000).filter(|user| layer.experiment_of(user) == wanted).count();
-    let (a, b, none) = (count(Some("a")), count(Some("b")), count(None));
-    assert_eq!(a + b + none, 50_000);
-    assert!((24_400..25_600).contains(&a) && (19_400..20_600).contains(&b), "{a} {b}");
-    assert_eq!(Layer::new("l", vec![range("a", 0, 10), range("b", 9, 20)]), Err(AssignError::Overlap("b".into())));
-    assert_eq!(Layer::new("l", vec![range("a", 5, 5)]), Err(AssignError::Range("a".into())));
-    assert_eq!(Layer::new("l", vec![range("a", 0, LAYER_SLOTS + 1)]), Err(AssignError::Range("a".into())));
+fn slots_of_a_layer_share_no_user_unless_they_overlap() {
+    let slots = |start, end| Slots::new("layer", start, end).unwrap();
+    let (a, b, rest) = (slots(0, 500_000), slots(500_000, 900_000), slots(900_000, LAYER_SLOTS));
+    let count = |slots: &Slots| users(50_000).filter(|user| slots.hold(user)).count();
+    assert_eq!(count(&a) + count(&b) + count(&rest), 50_000);
+    assert!((24_400..25_600).contains(&count(&a)) && (19_400..20_600).contains(&count(&b)));
+    assert!(!a.overlap(&b) && slots(499_999, 500_001).overlap(&a) && slots(499_999, 500_001).overlap(&b));
+    let other = Slots::new("other", 0, LAYER_SLOTS).unwrap();
+    assert!(!other.overlap(&a) && (other.shared_with(&a) - 0.5).abs() < 1e-12);
+    assert!((slots(0, 600_000).shared_with(&b) - 0.1).abs() < 1e-12 && a.shared_with(&b).abs() < 1e-12);
+    assert_eq!(Slots::new("l", 5, 5), Err(AssignError::Slots));
+    assert_eq!(Slots::new("l", 0, LAYER_SLOTS + 1), Err(AssignError::Slots));
+    assert_eq!(Slots::new("", 0, 1), Err(AssignError::Name));
 }
 
 #[test]
 fn being_in_a_layer_says_nothing_about_the_variant() {
-    let layer = Layer::new("layer", vec![range("x", 0, 500_000)]).unwrap();
+    // Also when layer and salt have the same name.
+    let slots = Slots::new("x", 0, 500_000).unwrap();
     let test = allocation("x", &[("a", 1), ("b", 1)]);
-    let inside: Vec<_> = users(40_000).filter(|user| layer.experiment_of(user).is_some()).collect();
+    let inside: Vec<_> = users(40_000).filter(|user| slots.hold(user)).collect();
     let a = inside.iter().filter(|user| test.assign(user) == "a").count();
     assert!(a.abs_diff(inside.len() / 2) < 400, "{a} of {}", inside.len());
 }

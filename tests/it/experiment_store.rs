@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use kv_patterns::clock::{Clock, ManualClock};
 use kv_patterns::kv::{MemoryStore, Meter, Metered, PageRequest, codec};
-use kv_patterns::patterns::experiment::assign::Variant;
+use kv_patterns::patterns::experiment::assign::{LAYER_SLOTS, Slots, Variant};
 use kv_patterns::patterns::experiment::{
     Definition, EXPERIMENTS_MAX, EXPOSURE, Error, Events, Experiment, Experiments, FRESH_SECONDS, Memory, PAGES_MAX,
     PHASES_MAX, Reason, Refused, Report, Status, Tally,
@@ -101,6 +101,7 @@ fn weights(weights: &[(&str, u64)]) -> Definition {
         salt: Some("s".to_owned()),
         sticky: false,
         overrides: BTreeMap::new(),
+        slots: None,
     }
 }
 
@@ -204,6 +205,76 @@ fn pausing_and_editing_does_not_get_around_the_guard() {
     isolate.try_put("test", weights(&[("b", 5), ("a", 5)]), false).unwrap();
     isolate.put(two.clone());
     isolate.try_put("test", two, false).unwrap();
+}
+
+fn confined(start: u64, end: u64) -> Definition {
+    let slots = Some(Slots::new("page", start, end).unwrap());
+    Definition { slots, sticky: true, ..weights(&[("a", 1), ("b", 3)]) }
+}
+
+#[test]
+fn experiments_of_one_layer_share_no_user_and_refuse_each_others_slots() {
+    let world = world();
+    let isolate = world.isolate();
+    let put = |name: &str, definition| isolate.try_put(name, definition, false);
+    let one = put("one", confined(0, 500_000)).unwrap();
+    assert_eq!(put("two", confined(499_999, 700_000)), Err(Error::Refused(Refused::Overlaps("one".to_owned()))));
+    let (two, cost) = world.cost(|| put("two", confined(500_000, 700_000)).unwrap());
+    // One for the experiment, one for the list's only item.
+    assert_eq!(cost, "r=2 w=1 d=0 l=1");
+    for user in users(5_000) {
+        let placements = [one.place(&user, None), two.place(&user, None)];
+        assert!(placements.iter().any(|placement| placement.reason == Reason::NotInLayer), "{user} is in both");
+        for placement in placements.iter().filter(|placement| placement.reason == Reason::NotInLayer) {
+            assert_eq!((placement.variant, placement.phase), ("a", None));
+        }
+    }
+    // Slots come before tokens, and after testers.
+    let is_inside = |user: &String| one.place(user, None).reason != Reason::NotInLayer;
+    let (inside, outside) = (users(100).find(is_inside).unwrap(), users(100).find(|user| !is_inside(user)).unwrap());
+    let token = one.sticky_token(&inside, &one.place(&inside, None)).unwrap();
+    assert_eq!(one.place(&inside, Some(&token)).reason, Reason::Sticky);
+    let overrides = BTreeMap::from([(outside.clone(), "b".to_owned())]);
+    let tested = put("one", Definition { overrides, ..confined(0, 500_000) }).unwrap();
+    assert_eq!((tested.place(&outside, None).variant, tested.place(&outside, None).reason), ("b", Reason::Assigned));
+    // What has ended holds nothing; another layer is independent.
+    assert_eq!(put("one", confined(0, 600_000)).map(|_| ()), Err(Error::Refused(Refused::Overlaps("two".to_owned()))));
+    put("two", Definition { status: Status::Ended, ..confined(500_000, 700_000) }).unwrap();
+    put("one", confined(0, LAYER_SLOTS)).unwrap();
+    let slots = Some(Slots::new("mail", 0, LAYER_SLOTS).unwrap());
+    put("three", Definition { slots, ..weights(&[("a", 1)]) }).unwrap();
+}
+
+#[test]
+fn slots_taken_from_a_served_experiment_are_guarded_and_slots_given_are_not() {
+    let world = world();
+    let isolate = world.isolate();
+    let put = |definition| isolate.try_put("test", definition, false);
+    put(confined(0, 400_000)).unwrap();
+    let moved = |result: Result<_, Error>| match result {
+        Err(Error::Refused(Refused::WouldMove(share))) => share,
+        _ => panic!("the edit was not refused"),
+    };
+    // Three of four of those who leave had b, and get control.
+    assert!((moved(put(confined(0, 300_000)).map(|_| ())) - 0.1 * 0.75).abs() < 1e-12);
+    assert!((moved(put(confined(200_000, 500_000)).map(|_| ())) - 0.2 * 0.75).abs() < 1e-12);
+    let everybody = Definition { slots: None, ..confined(0, 1) };
+    put(everybody.clone()).unwrap();
+    assert!((moved(put(confined(0, 400_000)).map(|_| ())) - 0.6 * 0.75).abs() < 1e-12);
+    // Nor does a pause get around it.
+    put(Definition { status: Status::Paused, ..confined(0, 100_000) }).unwrap();
+    assert!((moved(put(confined(0, 100_000)).map(|_| ())) - 0.9 * 0.75).abs() < 1e-12);
+    put(everybody).unwrap();
+}
+
+#[test]
+fn the_stored_bytes_of_a_layer_are_golden_and_checked_again() {
+    let world = world();
+    world.isolate().put(confined(0, 500_000));
+    let text = String::from_utf8(world.config.raw("acme/experiment/test").unwrap()).unwrap();
+    assert!(text.contains(r#""slots":{"layer":"page","start":0,"end":500000}"#), "{text}");
+    assert!(codec::decode::<Experiment>(text.as_bytes()).is_ok());
+    assert!(codec::decode::<Experiment>(text.replace("500000", "5000000").as_bytes()).is_err());
 }
 
 #[test]

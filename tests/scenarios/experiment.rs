@@ -101,6 +101,7 @@ impl Version {
             salt: Some(NAME.to_owned()),
             sticky,
             overrides: BTreeMap::new(),
+            slots: None,
         }
     }
 

@@ -84,6 +84,13 @@ describe("definitions", () => {
     ["overrides as a list", { overrides: [] }, "overrides"],
     ["an override to nowhere", { overrides: { u: "green" } }, "overrides.u"],
     ["101 overrides", { overrides: Object.fromEntries(Array.from({ length: 101 }, (_, n) => [`u${n}`, "blue"])) }, "overrides"],
+    ["a layer that is no object", { layer: "page" }, "layer"],
+    ["a layer without a name", { layer: { start: 0, end: 1 } }, "layer.name"],
+    ["a layer without an end", { layer: { name: "page", start: 0 } }, "layer.end"],
+    ["a slot before the first", { layer: { name: "page", start: -1, end: 1 } }, "layer.start"],
+    ["a slot after the last", { layer: { name: "page", start: 0, end: 1_000_001 } }, "layer.end"],
+    ["no slots", { layer: { name: "page", start: 5, end: 5 } }, "layer"],
+    ["an unknown field of a layer", { layer: { name: "page", start: 0, end: 5, share: 1 } }, "layer"],
     ["an unknown field", { typo: 1 }, "typo"],
   ];
   test.each(wrong)("%s is refused with its place", async (_, more, field) => {
@@ -141,6 +148,7 @@ describe("assignment", () => {
     expect(variant).toBe("control");
     const refused = await put(name, variants(0, 1));
     expect([problem(refused), refused.body.detail]).toEqual(["409 would-reassign variants", expect.stringContaining("0.900000")]);
+    expect(refused.body.share).toBeCloseTo(0.9, 12);
     expect((await put(name, variants(18, 2))).status).toBe(200);
     expect((await put(name, { ...variants(0, 1), status: "paused" })).status).toBe(200);
     expect(problem(await put(name, variants(0, 1)))).toBe("409 would-reassign variants");
@@ -160,6 +168,27 @@ describe("assignment", () => {
     expect((await assign(name, "config")).body).toEqual({ variant: "control", reason: "assigned" });
     expect((await event(name, "eve")).body).toEqual({ variant: "blue", counted: false });
     expect(total(await results(name))).toBe(0);
+  });
+});
+
+describe("layers", () => {
+  test("experiments of one layer share no user, and refuse each other's slots", async () => {
+    const layer = fresh("layer");
+    const slots = (start: number, end: number) => ({ layer: { name: layer, start, end } });
+    const [one, two] = [await made(slots(0, 500_000)), await made(slots(500_000, 1_000_000))];
+    expect((await call(`GET /v1/experiments/${one}`)).body.layer).toEqual({ name: layer, start: 0, end: 500_000 });
+    const users = Array.from({ length: 40 }, (_, n) => `u${n}`);
+    const reasons = await Promise.all(users.map(async (user) => [(await assign(one, user)).body.reason, (await assign(two, user)).body.reason].sort()));
+    expect(new Set(reasons.map(String))).toEqual(new Set(["assigned,notInLayer"]));
+    const outside = users[(await Promise.all(users.map((user) => assign(one, user)))).findIndex(({ body }) => body.reason === "notInLayer")]!;
+    expect((await assign(one, outside)).body).toEqual({ variant: "control", reason: "notInLayer" });
+    expect((await event(one, outside)).body).toEqual({ variant: "control", counted: false });
+    const taken = await put(two, slots(400_000, 1_000_000));
+    expect([problem(taken), taken.body.experiment]).toEqual(["409 slots-taken layer", one]);
+    const shrunk = await put(one, slots(0, 250_000));
+    expect([problem(shrunk), shrunk.body.share]).toEqual(["409 would-reassign variants", 0.125]);
+    expect((await put(one, { ...slots(0, 250_000), status: "ended" })).status).toBe(200);
+    expect((await put(two, slots(250_000, 1_000_000))).status).toBe(200);
   });
 });
 

@@ -17,8 +17,6 @@ use crate::patterns::flag::bucketing::{sha256_bucket, sha256_hash};
 pub const MAX_VARIANTS: usize = 20;
 /// The largest weight; what counts is the ratio of weights.
 pub const MAX_WEIGHT: u64 = 1_000_000_000;
-/// Experiments in one layer.
-pub const MAX_LAYER_RANGES: usize = 100;
 /// Slots of a layer: shares down to a millionth of the users.
 pub const LAYER_SLOTS: u64 = 1_000_000;
 
@@ -35,7 +33,7 @@ pub struct Variant {
     pub weight: u64,
 }
 
-/// Why an allocation or a layer is refused.
+/// Why an allocation or a layer's slots are refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AssignError {
     /// Zero variants, or more than [`MAX_VARIANTS`].
@@ -53,15 +51,9 @@ pub enum AssignError {
     /// All weights are zero.
     #[error("the sum of weights must be positive")]
     ZeroWeights,
-    /// More than [`MAX_LAYER_RANGES`].
-    #[error("a layer has at most {MAX_LAYER_RANGES} ranges")]
-    RangeCount,
     /// An empty range, or one beyond [`LAYER_SLOTS`].
-    #[error("the range of \"{0}\" is empty or ends after slot {LAYER_SLOTS}")]
-    Range(String),
-    /// Two ranges share slots.
-    #[error("the range of \"{0}\" overlaps another")]
-    Overlap(String),
+    #[error("a layer's slots start below where they end, which is at most {LAYER_SLOTS}")]
+    Slots,
 }
 
 /// A salt and weighted variants, checked: a pure function from users to variants.
@@ -211,55 +203,85 @@ fn to_f64(number: u64) -> f64 {
     number as f64
 }
 
-/// A part of a layer's slots that belongs to one experiment.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SlotRange {
-    /// The experiment's name; it may have several ranges.
-    pub experiment: String,
-    /// The first slot, of [`LAYER_SLOTS`].
-    pub start: u64,
-    /// The slot after the last.
-    pub end: u64,
+/// An experiment's part of a layer. A user has one slot in a layer, so experiments whose slots do not overlap share no
+/// user. The slot does not depend on experiments, and says nothing about the variant, nor about other layers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "UncheckedSlots")]
+pub struct Slots {
+    layer: String,
+    start: u64,
+    end: u64,
 }
 
-/// A layer: experiments in it share no user, because a user has one slot and a slot belongs to one experiment.
-/// Other layers have other salts, and are independent.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Layer {
-    salt: String,
-    ranges: Vec<SlotRange>,
+/// Slots as they are stored, before their rules are checked again.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct UncheckedSlots {
+    layer: String,
+    start: u64,
+    end: u64,
 }
 
-impl Layer {
-    /// The layer with these ranges; slots in none belong to nobody (a holdout).
+impl TryFrom<UncheckedSlots> for Slots {
+    type Error = AssignError;
+
+    fn try_from(unchecked: UncheckedSlots) -> Result<Self, AssignError> {
+        Self::new(&unchecked.layer, unchecked.start, unchecked.end)
+    }
+}
+
+impl Slots {
+    /// The slots of `layer` from `start` to just before `end`, of [`LAYER_SLOTS`].
     ///
     /// # Errors
-    /// See [`AssignError`], those about names and ranges.
-    pub fn new(salt: &str, mut ranges: Vec<SlotRange>) -> Result<Self, AssignError> {
-        check_name(salt)?;
-        if ranges.len() > MAX_LAYER_RANGES {
-            return Err(AssignError::RangeCount);
+    /// [`AssignError::Name`], [`AssignError::Slots`].
+    pub fn new(layer: &str, start: u64, end: u64) -> Result<Self, AssignError> {
+        check_name(layer)?;
+        if start < end && end <= LAYER_SLOTS {
+            Ok(Self { layer: layer.to_owned(), start, end })
+        } else {
+            Err(AssignError::Slots)
         }
-        ranges.sort_by_key(|range| range.start);
-        let mut taken = 0;
-        for range in &ranges {
-            check_name(&range.experiment)?;
-            if range.start >= range.end || range.end > LAYER_SLOTS {
-                return Err(AssignError::Range(range.experiment.clone()));
-            }
-            if range.start < taken {
-                return Err(AssignError::Overlap(range.experiment.clone()));
-            }
-            taken = range.end;
-        }
-        Ok(Self { salt: salt.to_owned(), ranges })
     }
 
-    /// The one experiment of this layer that `user` may be in.
-    pub fn experiment_of(&self, user: &str) -> Option<&str> {
-        let slot = sha256_bucket(&self.salt, user, LAYER_SLOTS);
-        let range = self.ranges.iter().find(|range| (range.start..range.end).contains(&slot))?;
-        Some(&range.experiment)
+    /// The layer's name.
+    pub fn layer(&self) -> &str {
+        &self.layer
+    }
+
+    /// The first slot.
+    pub fn start(&self) -> u64 {
+        self.start
+    }
+
+    /// The slot after the last.
+    pub fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// Whether `user` has one of these slots. The salt holds a separator, so it is no experiment's.
+    pub fn hold(&self, user: &str) -> bool {
+        let slot = sha256_bucket(&["layer\u{1f}", &self.layer].concat(), user, LAYER_SLOTS);
+        (self.start..self.end).contains(&slot)
+    }
+
+    /// Whether some user has a slot in both.
+    pub fn overlap(&self, other: &Self) -> bool {
+        self.layer == other.layer && self.start.max(other.start) < self.end.min(other.end)
+    }
+
+    /// The share of all users who have one of these slots.
+    pub fn share(&self) -> f64 {
+        to_f64(self.end - self.start) / to_f64(LAYER_SLOTS)
+    }
+
+    /// The share of all users who have one of these and one of the other slots.
+    pub fn shared_with(&self, other: &Self) -> f64 {
+        if self.layer != other.layer {
+            // Slots of two layers are independent.
+            return self.share() * other.share();
+        }
+        to_f64(self.end.min(other.end).saturating_sub(self.start.max(other.start))) / to_f64(LAYER_SLOTS)
     }
 }
 

@@ -1,12 +1,14 @@
 //! One experiment: what its owner says, who sees what, and which edits would move users. No I/O.
 //!
-//! - **Who decides**: the status first, for everybody; then a tester's override; then a sticky token; then the hash.
-//!   So draft, paused and ended take effect for everybody, also for those who hold a token.
+//! - **Who decides**: the status first, for everybody; then a tester's override; then the layer's slots; then a sticky
+//!   token; then the hash. So draft, paused and ended take effect for everybody, also for those who hold a token, and a
+//!   user outside the slots is in no variant, whatever came before.
 //! - **Allocation history**: each allocation that was served and then changed stays in the record, numbered as a
 //!   *phase*, the newest [`PHASES_MAX`] of them. A sticky token names the phase in which its user came, nothing else,
 //!   so the variant is computed, never stored.
 //! - **The guard** compares what users were last served with what they would be served now. An edit of a paused
-//!   experiment moves nobody; resuming it may, and is guarded then.
+//!   experiment moves nobody; resuming it may, and is guarded then. Slots taken from a served experiment move their users
+//!   to control; slots given to it move nobody who was served.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use thiserror::Error as ThisError;
 
-use super::assign::{Allocation, AssignError, Variant};
+use super::assign::{Allocation, AssignError, Slots, Variant};
 use crate::clock::Timestamp;
 use crate::kv::CursorSeal;
 use crate::kv::codec::Record;
@@ -62,6 +64,8 @@ pub struct Definition {
     pub sticky: bool,
     /// Testers, and the variant each one gets while it runs. Their events do not count.
     pub overrides: BTreeMap<String, String>,
+    /// The slots of a layer it is confined to.
+    pub slots: Option<Slots>,
 }
 
 /// Why an edit is refused.
@@ -78,6 +82,9 @@ pub enum Refused {
     /// It would give this share of all users another variant than they were served.
     #[error("the edit would move a share of {0} of all users")]
     WouldMove(f64),
+    /// This experiment has some of its slots.
+    #[error("\"{0}\" has some of these slots")]
+    Overlaps(String),
 }
 
 impl Refused {
@@ -123,6 +130,23 @@ pub struct Phase {
     pub served: bool,
     /// Who gets what.
     pub allocation: Allocation,
+    /// Who gets anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slots: Option<Slots>,
+}
+
+impl Phase {
+    /// The share of all users whom `next` gives another variant than this phase did, `control` for those it leaves out.
+    fn moved_share(&self, next: &Self, control: &str) -> f64 {
+        let before = self.slots.as_ref().map_or(1.0, Slots::share);
+        let stay = match (&self.slots, &next.slots) {
+            (Some(slots), Some(next)) => slots.shared_with(next),
+            (None, Some(next)) => next.share(),
+            (_, None) => before,
+        };
+        let left = (before - stay).max(0.0) * (1.0 - self.allocation.share(control));
+        stay * self.allocation.moved_share(&next.allocation) + left
+    }
 }
 
 /// An experiment as it is stored.
@@ -160,8 +184,18 @@ pub struct View<'a> {
     salt: &'a str,
     sticky: bool,
     overrides: &'a BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    layer: Option<LayerView<'a>>,
     created_at: Timestamp,
     updated_at: Timestamp,
+}
+
+/// The slots of a layer as clients see them.
+#[derive(Clone, Debug, Serialize)]
+struct LayerView<'a> {
+    name: &'a str,
+    start: u64,
+    end: u64,
 }
 
 /// Why a user has the variant.
@@ -174,6 +208,8 @@ pub enum Reason {
     Sticky,
     /// The experiment is not running: everybody has control.
     NotRunning,
+    /// The user's slot in the layer is not this experiment's: control, and no event counts.
+    NotInLayer,
 }
 
 /// Where a user stands.
@@ -207,13 +243,18 @@ impl Experiment {
         check_overrides(&definition.overrides, &allocation)?;
         let runs = definition.status == Status::Running;
         let served = before.and_then(Self::last_served);
-        let moved = served.map_or(0.0, |served| served.allocation.moved_share(&allocation));
-        if runs && moved > 0.0 && !allow_reassign {
-            return Err(Refused::WouldMove(moved));
+        let control = allocation.variants().first().map_or("", |variant| variant.name.as_str()).to_owned();
+        let mut phase = Phase { number: 1, served: runs, allocation, slots: definition.slots };
+        if let Some(last) = served {
+            let moved = last.moved_share(&phase, &control);
+            if runs && moved > 0.0 && !allow_reassign {
+                return Err(Refused::WouldMove(moved));
+            }
+            let is_same = moved == 0.0 && last.slots == phase.slots;
+            phase.number = if is_same { last.number } else { last.number.saturating_add(1) };
+            phase.served |= is_same;
         }
-        let number =
-            served.map_or(1, |served| if moved > 0.0 { served.number.saturating_add(1) } else { served.number });
-        let phase = Phase { number, served: runs || served.is_some_and(|last| last.number == number), allocation };
+        let number = phase.number;
         let past = before.map(|before| std::iter::once(&before.phase).chain(&before.history)).into_iter().flatten();
         let history = past.filter(|past| past.served && past.number < number).take(PHASES_MAX - 1).cloned().collect();
         let mut secret = Secret([0; 32]);
@@ -253,6 +294,7 @@ impl Experiment {
             salt: self.phase.allocation.salt(),
             sticky: self.sticky,
             overrides: &self.overrides,
+            layer: self.slots().map(|slots| LayerView { name: slots.layer(), start: slots.start(), end: slots.end() }),
             created_at: self.created_at,
             updated_at: self.updated_at,
         }
@@ -266,6 +308,9 @@ impl Experiment {
         }
         if let Some(variant) = self.overrides.get(user) {
             return Placement { variant, reason: Reason::Assigned, phase: None };
+        }
+        if self.slots().is_some_and(|slots| !slots.hold(user)) {
+            return Placement { variant: control, reason: Reason::NotInLayer, phase: None };
         }
         let kept = token.filter(|_| self.sticky).and_then(|token| self.kept(user, token));
         let (phase, reason) = kept.map_or((&self.phase, Reason::Assigned), |phase| (phase, Reason::Sticky));
@@ -315,6 +360,11 @@ impl Experiment {
 
     pub(super) fn status(&self) -> Status {
         self.status
+    }
+
+    /// The slots it is confined to now.
+    pub(super) fn slots(&self) -> Option<&Slots> {
+        self.phase.slots.as_ref()
     }
 
     /// The variants as they are now; the first is the control.

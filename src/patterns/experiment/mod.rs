@@ -22,6 +22,12 @@
 //! the phase is among the last [`PHASES_MAX`] and the variant is still offered. Who does not send it is placed by the
 //! current weights. Nothing is stored per user. Tokens never expire; a new experiment under the old name voids them.
 //!
+//! # Layers
+//!
+//! Experiments that name the same layer and slots that do not overlap share no user. An edit is refused while another
+//! experiment that has not ended holds one of its slots. Of two such edits that cross, or follow each other before lists
+//! show the first, both may be taken; and a location that has one edit and not yet the other may place a user in both.
+//!
 //! # Keys
 //!
 //! | namespace | key | holds | written by |
@@ -49,6 +55,7 @@
 //! | results | as an assignment | 0 | 0 | 1 per 1000 events, at most [`PAGES_MAX`] |
 //! | read | 1 | 0 | 0 | 0 |
 //! | edit | 1 | 1; 0 when it changes nothing | 0 | 0 |
+//! | edit in a layer | 1 per experiment more, in bulk | 1 | 0 | 1 per 1000 experiments, at most [`PAGES_MAX`] |
 //! | delete | 1 | 0 | 1 | 0 |
 //! | list | 1 per experiment, in bulk | 0 | 0 | 1 |
 //!
@@ -79,7 +86,7 @@ use crate::random::Random;
 use events::Event;
 use memory::Freshness;
 
-/// Pages of 1000 events that results read.
+/// Pages of 1000 events that results read, and of experiments that an edit in a layer is compared with.
 pub const PAGES_MAX: u32 = 20;
 
 /// Why a call failed.
@@ -166,6 +173,9 @@ impl<S: Store> Experiments<S> {
         if let Some(base) = base.filter(|base| base.says_the_same_as(&edited)) {
             return Ok(Rc::clone(base));
         }
+        if let Some(rival) = self.rival(&edited).await? {
+            return Err(Refused::Overlaps(rival).into());
+        }
         if let Err(error) = self.store.put(&self.key(name), &codec::encode(&edited)?, Write::default()).await {
             // It may have happened: whoever comes next asks KV.
             self.memory.forget(self.tenant.id(), name);
@@ -205,6 +215,25 @@ impl<S: Store> Experiments<S> {
             }
         }
         Ok(listed)
+    }
+
+    /// Another experiment that has some of the slots of `edited`, unless one of the two has ended.
+    async fn rival(&self, edited: &Experiment) -> Result<Option<String>, Error> {
+        let Some(slots) = edited.slots().filter(|_| edited.status() != Status::Ended) else { return Ok(None) };
+        let rivals = |other: &Experiment| {
+            let is_another = other.name() != edited.name() && other.status() != Status::Ended;
+            is_another && other.slots().is_some_and(|others| slots.overlap(others))
+        };
+        let mut request = PageRequest::default();
+        for _ in 0..PAGES_MAX {
+            let listed = self.list(&request).await?;
+            if let Some(rival) = listed.experiments.iter().find(|other| rivals(other)) {
+                return Ok(Some(rival.name().to_owned()));
+            }
+            let Some(cursor) = listed.cursor else { break };
+            request = request.after(cursor);
+        }
+        Ok(None)
     }
 
     fn key(&self, name: &str) -> Key {

@@ -12,7 +12,7 @@ const event = (metric: string, userId = "u") => ({ body: { userId, metric, value
 
 export const examples: Examples = {
   listExperiments: put,
-  putExperiment: async () => ({ status: 201, parameters: { name: fresh("experiment") }, body: { ...definition, salt: "s", overrides: { eve: "blue" } } }),
+  putExperiment: async () => ({ status: 201, parameters: { name: fresh("experiment") }, body: { ...definition, salt: "s", overrides: { eve: "blue" }, layer: { name: fresh("layer"), start: 0, end: 500_000 } } }),
   getExperiment: put,
   deleteExperiment: async () => ({ status: 204, ...(await put()) }),
   assignVariant: async () => ({ ...(await put()), body: { userId: "u" } }),
