@@ -41,6 +41,12 @@ async function storeFlags(call) {
 /** Every other user is decided by the plan, the others by their hash. */
 const contextOf = (i) => ({ context: { targetingKey: `user-${i}`, plan: i % 2 === 0 ? "team" : "free", seats: 12 } });
 
+/** A running experiment with two variants. */
+async function startExperiment(call) {
+  const variants = [{ name: "control", weight: 50 }, { name: "treated", weight: 50 }];
+  await call({ method: "PUT", path: "/v1/experiments/checkout", body: { variants, status: "running", salt: "checkout" } });
+}
+
 export const routes = [
   { name: "health", method: "GET", path: "/health", status: 200 },
   {
@@ -81,5 +87,13 @@ export const routes = [
     status: 200,
     prepare: storeFlags,
     request: (i) => ({ body: contextOf(i) }),
+  },
+  {
+    name: "experiment-assign",
+    method: "POST",
+    path: "/v1/experiments/checkout/assignments",
+    status: 200,
+    prepare: startExperiment,
+    request: (i) => ({ body: { userId: `user-${String(i).padStart(4, "0")}` } }),
   },
 ];

@@ -3,11 +3,12 @@
 //
 // One file per pattern exports its handlers by "METHOD /path"; each is `(request, env) => Response`.
 
+import experiment from "./experiment.js";
 import flag from "./flag.js";
 import health from "./health.js";
 import session from "./session.js";
 
-const handlers = { ...flag, ...health, ...session };
+const handlers = { ...experiment, ...flag, ...health, ...session };
 
 export default {
   fetch(request, env) {

@@ -7,6 +7,7 @@ import { cors } from "hono/cors";
 import { requestId } from "hono/request-id";
 import { authenticate } from "./auth.ts";
 import type { App } from "./context.ts";
+import { experiments } from "./experiment.ts";
 import { flags, ofrep } from "./flag.ts";
 import { MeteredKv, Operations } from "./kv.ts";
 import { onError, Problem } from "./problem.ts";
@@ -59,6 +60,12 @@ for (const path of ["/v1/flags", "/ofrep/v1/evaluate/flags", "/ofrep/v1/evaluate
 }
 app.route("/v1/flags", flags);
 app.route("/ofrep/v1/evaluate/flags", ofrep);
+
+app.use("/v1/experiments/*", authenticate("experiments"), async (c, next) => {
+  c.set("config", new MeteredKv(c.env.CONFIG, c.var.operations));
+  await next();
+});
+app.route("/v1/experiments", experiments);
 
 app.notFound(() => {
   throw new Problem(404, "not-found", "Not found");
