@@ -11,7 +11,8 @@ export default defineConfig({
       // Nothing of a test may leave the machine.
       remoteBindings: false,
       wrangler: { configPath: "./wrangler.toml" },
-      miniflare: { bindings: { API_TOKENS: await apiTokens() } },
+      // Of .dev.vars, which `npm start` leaves behind, nothing is to be seen here.
+      miniflare: { bindings: { API_TOKENS: await apiTokens(), ALLOW_LOOPBACK_ORIGINS: "" } },
     })),
   ],
   test: { include: ["tests/worker/**/*.test.ts"] },

@@ -22,6 +22,7 @@ const CHECKS = {
   "doc-wasm": cargo(["doc", "--no-deps", ...WASM], docEnv),
   rust: cargo(["test"]),
   examples: cargo(["build", "--examples"]),
+  "examples-own-worker": cargo(["clippy", "--package", "own-worker", "--target", "wasm32-unknown-unknown", ...STRICT]),
   deny: { title: "licences, duplicates and origins of the dependencies: cargo deny", check: () => deny("bans", "licenses", "sources") },
   advisories: { title: "known vulnerabilities of the dependencies: cargo deny", check: advisories },
   types: node("packages", ["tsc", "--noEmit"]),
@@ -90,7 +91,7 @@ await main(async () => {
       console.error(error instanceof Problem ? error.message : error);
     }
     count[outcome] += 1;
-    const row = `${name.padEnd(14)}${outcome.padEnd(9)}${seconds(started).padStart(8)}  ${reason}`.trimEnd();
+    const row = `${name.padEnd(21)}${outcome.padEnd(9)}${seconds(started).padStart(8)}  ${reason}`.trimEnd();
     rows.push(row);
     console.log(`── ${row}`);
     if (name === "build" && outcome === "failed") {

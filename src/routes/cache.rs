@@ -79,9 +79,8 @@ async fn get(request: Request, context: Context) -> Outcome {
         worker::console_error!("a cached record is unreadable ({why}); it was kept");
     }
     let Some((found, object)) = usable(lookup, now) else {
-        return Err(Problem::not_found("There is no such object, or it is past its life.")
-            .header("Cache-Status", "kv-patterns; detail=absent")
-            .header("Consistency", "eventual"));
+        return Err(Problem::absent("There is no such object, or it is past its life.")
+            .header("Cache-Status", "kv-patterns; detail=absent"));
     };
     let head = &found.entry.head;
     let reply = Reply { status: 200, body: Body::Shared(Rc::clone(&object.bytes)), ..Reply::default() }

@@ -85,11 +85,11 @@ async fn ask(app: &App, name: &str, request: exact::Request, repeatable: bool) -
     let object = app.object("COUNTER", exact::object_name(tenant, name));
     match object.ask((tenant.id(), name), request, repeatable).await? {
         Answer::Value { value } => Ok(value),
-        Answer::OutOfRange => Err(overflow()),
+        Answer::OutOfRange => Err(overflow(Consistency::Strong)),
         Answer::KeyReused => {
             let detail = "This `Idempotency-Key` was used with another `delta`; nothing changed.";
             let problem = Problem::new(422, "idempotency-key-reused", "The key was used for another request", detail);
-            Err(problem.at("Idempotency-Key"))
+            Err(problem.at("Idempotency-Key").consistency(Consistency::Strong))
         }
         Answer::TooManyKeys => {
             let detail = "This counter remembers as many keys as it may; one is forgotten a day after its use.";
@@ -99,9 +99,9 @@ async fn ask(app: &App, name: &str, request: exact::Request, repeatable: bool) -
     }
 }
 
-fn overflow() -> Problem {
+fn overflow(consistency: Consistency) -> Problem {
     let detail = "The sum would be beyond 2^53 - 1, or below its negation; nothing changed.";
-    Problem::new(409, "counter-overflow", "The counter would overflow", detail).at("delta")
+    Problem::new(409, "counter-overflow", "The counter would overflow", detail).at("delta").consistency(consistency)
 }
 
 async fn add(request: Request, context: Context) -> Outcome {
@@ -127,7 +127,7 @@ async fn add(request: Request, context: Context) -> Outcome {
 impl From<Refused> for Problem {
     fn from(refused: Refused) -> Self {
         match refused {
-            Refused::OutOfRange => overflow(),
+            Refused::OutOfRange => overflow(Consistency::Eventual),
             Refused::Busy => Self::unavailable(1),
         }
     }

@@ -60,7 +60,7 @@ async fn documents(context: &Context) -> Result<(Documents<AppStore>, Collection
     let app = &context.data;
     let name = path_id(context, "collection")?;
     let schema = collections(context)?.read(&name, app.now()).await?;
-    let schema = schema.ok_or_else(|| Problem::not_found("There is no such collection."))?;
+    let schema = schema.ok_or_else(|| Problem::absent("There is no such collection."))?;
     let tenant = &app.caller()?.tenant;
     Ok((Documents::new(app.store("CONFIG")?, tenant, &name, WRITTEN_BACK.with(Clone::clone)), schema))
 }
@@ -98,7 +98,7 @@ async fn get(request: Request, context: Context) -> Outcome {
     let (documents, schema) = documents(&context).await?;
     let app = &context.data;
     let served = documents.read(&schema, &id, app.now(), &app.background).await?;
-    let served = served.ok_or_else(|| Problem::not_found("There is no such document."))?;
+    let served = served.ok_or_else(|| Problem::absent("There is no such document."))?;
     let reply = Conditions::of(&request).read(&served.etag, Reply::json(200, &served.data))?;
     Ok(versioned(reply, &served))
 }
@@ -164,10 +164,12 @@ impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         let detail = error.to_string();
         match error {
-            Error::Missing => Self::not_found("There is no such document."),
+            Error::Missing => Self::absent("There is no such document."),
             Error::PreconditionFailed => Self::precondition_failed(),
-            Error::Newer(_) => Self::new(409, "newer-version", "The record is newer than the schema", detail),
-            Error::Migration(_) => Self::new(422, "migration-failed", "The document cannot be migrated", detail),
+            Error::Newer(_) => Self::new(409, "newer-version", "The record is newer than the schema", detail)
+                .consistency(Consistency::Eventual),
+            Error::Migration(_) => Self::new(422, "migration-failed", "The document cannot be migrated", detail)
+                .consistency(Consistency::Eventual),
             Error::Patch(error) => error.into(),
             Error::Kv(error @ kv::Error::Invalid(_)) => {
                 worker::console_error!("KV refused a document: {error}");

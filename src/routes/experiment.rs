@@ -67,19 +67,21 @@ impl From<Error> for Problem {
                 Self::new(409, "would-reassign", "The edit would move users of a running experiment", detail)
                     .at("variants")
                     .with("share", share)
+                    .consistency(Consistency::Eventual)
             }
             Error::Refused(Refused::Overlaps(rival)) => {
                 let detail = format!("The experiment `{rival}` has some of these slots and has not ended.");
                 Self::new(409, "slots-taken", "Another experiment has slots of this layer", detail)
                     .at("layer")
                     .with("experiment", rival)
+                    .consistency(Consistency::Eventual)
             }
         }
     }
 }
 
 fn no_such() -> Problem {
-    Problem::not_found("There is no such experiment.")
+    Problem::absent("There is no such experiment.")
 }
 
 /// The experiment as JSON, and its tag.

@@ -50,10 +50,8 @@ impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         match error {
             Error::Store(error) => error.into(),
-            Error::NoSuchFlag => Self::not_found("There is no such flag."),
-            Error::NoSuchRevision => {
-                Self::not_found(format!("The last {HISTORY_MAX} revisions do not include this one."))
-            }
+            Error::NoSuchFlag => Self::absent("There is no such flag."),
+            Error::NoSuchRevision => Self::absent(format!("The last {HISTORY_MAX} revisions do not include this one.")),
             Error::Invalid(faults) => {
                 let told: Vec<String> = faults.iter().take(FAULTS_TOLD).map(ToString::to_string).collect();
                 let more = faults.len().saturating_sub(told.len());
@@ -78,7 +76,7 @@ fn flag_text(snapshot: Option<&Rc<Snapshot>>, key: &str) -> Result<Option<String
 
 async fn get_document(request: Request, context: Context) -> Outcome {
     let found = flags(&context)?.newest(context.data.now()).await?;
-    let document = found.ok_or_else(|| Problem::not_found("No flag document is stored."))?;
+    let document = found.ok_or_else(|| Problem::absent("No flag document is stored."))?;
     let reply = Reply::bytes(200, "application/json", document.text().as_bytes().to_vec());
     Ok(Conditions::of(&request).read(&tag(&document), reply)?.consistency(Consistency::Eventual))
 }
@@ -105,8 +103,8 @@ async fn get_flag(request: Request, context: Context) -> Outcome {
 async fn put_flag(request: Request, context: Context) -> Outcome {
     let key = path_id(&context, "key")?;
     let flag = extract::json_of_depth(&request, DOCUMENT.bytes, DOCUMENT.depth).await?;
-    let (existed, committed) = edit(&request, &context, &key.clone(), Edit::PutFlag { key, flag }).await?;
-    Ok(receipt(if existed { 200 } else { 201 }, &committed))
+    let (existed, committed) = edit(&request, &context, &key, Edit::PutFlag { key: key.clone(), flag }).await?;
+    flag_receipt(if existed { 200 } else { 201 }, &committed, &key)
 }
 
 async fn delete_flag(request: Request, context: Context) -> Outcome {
@@ -120,8 +118,9 @@ async fn put_override(request: Request, context: Context) -> Outcome {
     let mut fields = extract::object(&request, extract::JSON_BYTES_MAX).await?;
     let variant = fields.id("variant")?;
     fields.finish()?;
-    let (_, committed) = edit(&request, &context, &key.clone(), Edit::PutOverride { key, user, variant }).await?;
-    Ok(receipt(200, &committed))
+    let change = Edit::PutOverride { key: key.clone(), user, variant };
+    let (_, committed) = edit(&request, &context, &key, change).await?;
+    flag_receipt(200, &committed, &key)
 }
 
 async fn delete_override(request: Request, context: Context) -> Outcome {
@@ -162,6 +161,12 @@ async fn rollback(request: Request, context: Context) -> Outcome {
     Conditions::of(&request).check_write(Some(&tag(&base)))?;
     let committed = flags.rollback(&base, &revision, now).await?;
     Ok(receipt(200, &committed).header("ETag", tag(&committed)))
+}
+
+/// The same for one flag, with its tag.
+fn flag_receipt(status: u16, committed: &Rc<Snapshot>, key: &str) -> Outcome {
+    let text = flag_text(Some(committed), key)?.ok_or(Error::NoSuchFlag)?;
+    Ok(receipt(status, committed).header("ETag", etag(text.as_bytes())))
 }
 
 /// Which revision is current after a write.

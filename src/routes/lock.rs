@@ -70,15 +70,16 @@ fn unexpected(answer: &Answer) -> Problem {
     Problem::unavailable(5)
 }
 
-fn held(owner: Option<String>, retry_after_seconds: u64) -> Problem {
+fn held(owner: Option<String>, retry_after_seconds: u64, consistency: Consistency) -> Problem {
     Problem::new(409, "lock-held", "The lock is held", "Somebody else holds this lock.")
         .with("owner", owner)
+        .consistency(consistency)
         .header("Retry-After", retry_after_seconds.max(1).to_string())
 }
 
-fn not_held() -> Problem {
+fn not_held(consistency: Consistency) -> Problem {
     let detail = "This lock id does not hold the lock: it ended, was released, or belongs to another lock.";
-    Problem::new(409, "lock-not-held", "The lock is not held by this id", detail)
+    Problem::new(409, "lock-not-held", "The lock is not held by this id", detail).consistency(consistency)
 }
 
 fn ttl_seconds(fields: &mut Fields) -> Result<u64, Problem> {
@@ -115,11 +116,14 @@ async fn acquire(request: Request, context: Context) -> Outcome {
             let wanted = exact::Request::Acquire(Acquire { ttl_seconds, owner, id, key, wait_seconds });
             match ask(app, &resource, wanted, wait_seconds).await? {
                 Answer::Granted { fencing_token, expires_at } => Ok(granted(lock_id, fencing_token, expires_at)),
-                Answer::Held { owner, retry_after_seconds } => Err(held(owner, retry_after_seconds)),
+                Answer::Held { owner, retry_after_seconds } => {
+                    Err(held(owner, retry_after_seconds, Consistency::Strong))
+                }
                 Answer::QueueFull => {
                     let detail = "As many callers wait for this lock as may.";
                     let problem = Problem::new(409, "lock-queue-full", "Too many wait for the lock", detail);
-                    Err(problem.with("owner", serde_json::Value::Null).header("Retry-After", "1"))
+                    let problem = problem.with("owner", serde_json::Value::Null).consistency(Consistency::Strong);
+                    Err(problem.header("Retry-After", "1"))
                 }
                 answer => Err(unexpected(&answer)),
             }
@@ -138,7 +142,7 @@ async fn renew(request: Request, context: Context) -> Outcome {
     let wanted = exact::Request::Renew { id: hash(&lock_id), ttl_seconds };
     match ask(app, &resource, wanted, 0).await? {
         Answer::Granted { fencing_token, expires_at } => Ok(granted(lock_id, fencing_token, expires_at)),
-        Answer::NotHeld => Err(not_held()),
+        Answer::NotHeld => Err(not_held(Consistency::Strong)),
         answer => Err(unexpected(&answer)),
     }
 }
@@ -153,7 +157,7 @@ async fn release(request: Request, context: Context) -> Outcome {
     }
     match ask(app, &resource, exact::Request::Release { id: hash(&lock_id) }, 0).await? {
         Answer::Released => Ok(Reply::empty(204).consistency(Consistency::Strong)),
-        Answer::NotHeld => Err(not_held()),
+        Answer::NotHeld => Err(not_held(Consistency::Strong)),
         answer => Err(unexpected(&answer)),
     }
 }
@@ -180,9 +184,8 @@ async fn demo_acquire(app: &App, resource: &str, owner: Option<String>, ttl_seco
         }
         kv_demo::Outcome::Held { owner, expires_at } => {
             let left_millis = expires_at.map_or(0, |at| at.millis_since(app.now()));
-            Err(held(owner, left_millis.div_ceil(1000))
-                .with("warning", kv_demo::WARNING)
-                .header("Consistency", "eventual"))
+            let problem = held(owner, left_millis.div_ceil(1000), Consistency::Eventual);
+            Err(problem.with("warning", kv_demo::WARNING))
         }
     }
 }
@@ -192,5 +195,5 @@ async fn demo_release(app: &App, resource: &str, lock_id: &str) -> Outcome {
     if kv_demo::release(&store, &app.clock, tenant, resource, lock_id).await? {
         return Ok(Reply::empty(204).consistency(Consistency::Eventual));
     }
-    Err(not_held().with("warning", kv_demo::WARNING).header("Consistency", "eventual"))
+    Err(not_held(Consistency::Eventual).with("warning", kv_demo::WARNING))
 }

@@ -123,7 +123,8 @@ async fn evaluate(request: Request, context: Context) -> Outcome {
     let snapshot = flag::flags(&context)?.snapshot(now).await?;
     let Some(snapshot) = snapshot else {
         let details = "there is no flag document";
-        return Ok(Reply::json(404, &Item::failure(Some(&key), ErrorCode::FlagNotFound, details)));
+        let item = Item::failure(Some(&key), ErrorCode::FlagNotFound, details);
+        return Ok(Reply::json(404, &item).consistency(Consistency::Eventual));
     };
     let asked = placed(asked, &request, &snapshot);
     let evaluation = snapshot.flags().evaluate(&key, &asked, now);

@@ -5,6 +5,7 @@ use worker::Request;
 
 use super::extract;
 use super::problem::Problem;
+use super::reply::Consistency;
 use crate::json;
 use crate::patch::{Patch, PatchError};
 
@@ -50,7 +51,8 @@ impl From<PatchError> for Problem {
     fn from(error: PatchError) -> Self {
         let detail = error.to_string();
         match error {
-            PatchError::TestFailed(_) => Self::new(409, "patch-test-failed", "A test of the patch failed", detail),
+            PatchError::TestFailed(_) => Self::new(409, "patch-test-failed", "A test of the patch failed", detail)
+                .consistency(Consistency::Eventual),
             PatchError::Malformed(index) => Self::invalid(index.to_string(), detail),
             PatchError::Impossible { operation, .. } => Self::invalid(operation.to_string(), detail),
             PatchError::ForbiddenName(name) => Self::invalid(name, detail),

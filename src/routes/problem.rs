@@ -5,7 +5,7 @@
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::reply::Reply;
+use super::reply::{Consistency, Reply};
 use crate::json::JsonError;
 use crate::kv;
 use crate::worker::objects::CallError;
@@ -89,6 +89,17 @@ impl Problem {
         Self::new(403, "forbidden", "The token's scopes do not allow this", format!("The scope `{scope}` is needed."))
     }
 
+    /// The same, saying how far it may be behind.
+    #[must_use]
+    pub fn consistency(self, consistency: Consistency) -> Self {
+        self.header("Consistency", consistency.as_str())
+    }
+
+    /// 404: KV shows no such thing, which it may do for a while after one was made.
+    pub fn absent(detail: impl Into<String>) -> Self {
+        Self::not_found(detail).consistency(Consistency::Eventual)
+    }
+
     /// 404: there is no such thing.
     pub fn not_found(detail: impl Into<String>) -> Self {
         Self::new(404, "not-found", "Not found", detail)
@@ -100,10 +111,10 @@ impl Problem {
         Self::new(405, "method-not-allowed", "The method is not allowed here", detail).header("Allow", allow)
     }
 
-    /// 412: the document is not the one the caller has seen.
+    /// 412: the document, as KV shows it, is not the one the caller has seen.
     pub fn precondition_failed() -> Self {
         let detail = "The current version does not match `If-Match` or `If-None-Match`; read it again.";
-        Self::new(412, "precondition-failed", "The precondition failed", detail)
+        Self::new(412, "precondition-failed", "The precondition failed", detail).consistency(Consistency::Eventual)
     }
 
     /// 413: the body has more than `limit` bytes.

@@ -29,7 +29,7 @@ async fn get(request: Request, context: Context) -> Outcome {
     let user = path_id(&context, "user")?;
     let query = Query::of(&context.data)?;
     let profile = profiles(&context)?.read(&user).await?;
-    let profile = profile.ok_or_else(|| Problem::not_found("This user has no profile."))?;
+    let profile = profile.ok_or_else(|| Problem::absent("This user has no profile."))?;
     let reply = match query.get("fields") {
         Some(names) => Reply::json(200, &profile.select(&names.split(',').collect::<Vec<_>>())),
         None => Reply::json(200, profile.fields()),

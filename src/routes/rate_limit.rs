@@ -74,7 +74,7 @@ impl From<PolicyInvalid> for Problem {
 }
 
 fn no_policy() -> Problem {
-    Problem::not_found("There is no such policy.")
+    Problem::absent("There is no such policy.")
 }
 
 fn document(name: String, policy: Policy) -> (String, Vec<u8>) {

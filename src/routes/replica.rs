@@ -10,7 +10,7 @@ use super::reply::{Consistency, Reply};
 use super::{Access, AppStore, Context, Outcome, Route, route};
 use crate::kv;
 use crate::patterns::replica::{Content, Error, ReadPolicy, Replica, Replicas, Verdict, WritePolicy, Written};
-use crate::stamp::Stamps;
+use crate::stamp::{Stamp, Stamps};
 use crate::worker::clock::WorkerClock;
 use crate::worker::http;
 use crate::worker::random::WorkerRandom;
@@ -80,15 +80,35 @@ async fn put(request: Request, context: Context) -> Outcome {
     };
     let bytes = extract::bytes(&request, VALUE_BYTES_MAX).await?;
     let content_type = extract::header(&request, "content-type").filter(|text| text.len() <= 256);
+    check_conditions(&request, &context, &key).await?;
     let stamps = STAMPS.with(Clone::clone);
     let written = replicas(&context)?.put(&key, Content { bytes, content_type }, ttl_seconds, policy, &stamps).await;
-    Ok(written_reply(&written, false))
+    let reply = written_reply(&written, false);
+    Ok(if written.verdict == Verdict::TooFew { reply } else { reply.header("ETag", tag(written.stamp)) })
 }
 
-async fn delete(_: Request, context: Context) -> Outcome {
+/// Every write has a stamp of its own, so that is the tag.
+fn tag(stamp: Stamp) -> String {
+    format!("\"{stamp}\"")
+}
+
+/// 412 unless the conditions of a write hold for the newest value that a majority knows. Only a request that sets some
+/// pays for the reads, which may be stale.
+async fn check_conditions(request: &Request, context: &Context, key: &str) -> Result<(), Problem> {
+    let conditions = Conditions::of(request);
+    if conditions.is_empty() {
+        return Ok(());
+    }
+    let found = replicas(context)?.get(key, ReadPolicy::Quorum, None, &context.data.background).await?;
+    let stored = found.filter(|found| found.value.content.is_some());
+    conditions.check_write(stored.map(|found| tag(found.value.stamp)).as_deref())
+}
+
+async fn delete(request: Request, context: Context) -> Outcome {
     let key = path_id(&context, "key")?;
     let query = Query::of(&context.data)?;
     let policy = query.one_of("write", WRITE_POLICIES)?.unwrap_or(WritePolicy::Quorum);
+    check_conditions(&request, &context, &key).await?;
     let stamps = STAMPS.with(Clone::clone);
     let written = replicas(&context)?.delete(&key, policy, &stamps).await;
     Ok(written_reply(&written, true))
@@ -131,12 +151,11 @@ async fn get(request: Request, context: Context) -> Outcome {
     let found = replicas(&context)?.get(&key, policy, continent, &app.background).await?;
     let found = found.and_then(|found| Some((found.value.content?, found.value.stamp, found.replica)));
     let Some((Content { bytes, content_type }, stamp, replica)) = found else {
-        return Err(Problem::not_found("There is no such key.").header("Consistency", "eventual"));
+        return Err(Problem::absent("There is no such key."));
     };
     let content_type = content_type.unwrap_or_else(|| "application/octet-stream".to_owned());
     let reply = Reply::bytes(200, &content_type, bytes).header("X-Content-Type-Options", "nosniff");
-    // Every write has a stamp of its own, so that is the tag.
-    let reply = Conditions::of(&request).read(&format!("\"{stamp}\""), reply)?;
+    let reply = Conditions::of(&request).read(&tag(stamp), reply)?;
     Ok(reply.header("Replica", replica).consistency(Consistency::Eventual))
 }
 

@@ -13,6 +13,16 @@ pub enum Consistency {
     Strong,
 }
 
+impl Consistency {
+    /// The value of the header.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Eventual => "eventual",
+            Self::Strong => "strong",
+        }
+    }
+}
+
 /// A status, headers and a body.
 #[derive(Clone, Debug, Default)]
 pub struct Reply {
@@ -74,12 +84,6 @@ impl Reply {
     /// The same, saying how much it may be trusted.
     #[must_use]
     pub fn consistency(self, consistency: Consistency) -> Self {
-        self.header(
-            "Consistency",
-            match consistency {
-                Consistency::Eventual => "eventual",
-                Consistency::Strong => "strong",
-            },
-        )
+        self.header("Consistency", consistency.as_str())
     }
 }

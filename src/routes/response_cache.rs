@@ -10,6 +10,7 @@ use std::rc::Rc;
 use serde::Serialize;
 use worker::Request;
 
+use super::conditional::{Conditions, etag};
 use super::extract::{self, Fields, Query, check_id, missing, path_id};
 use super::problem::Problem;
 use super::reply::{Consistency, Reply};
@@ -153,15 +154,18 @@ fn root(app: &App) -> Result<Rc<Site>, Problem> {
     })
 }
 
+fn no_origin() -> Problem {
+    Problem::absent("There is no such origin.")
+}
+
 /// The origin `name` of the caller's tenant.
 async fn named(app: &App, name: &str) -> Result<Rc<Site>, Problem> {
     let tenant = &app.caller()?.tenant;
     let remembered = (tenant.id().to_owned(), name.to_owned());
-    let unknown = || Problem::not_found("There is no such origin.");
     let now = app.now();
     let known = SITES.with_borrow(|sites| sites.get(&remembered).cloned());
     if let Some((_, site)) = known.as_ref().filter(|(until, _)| now < *until) {
-        return site.clone().ok_or_else(unknown);
+        return site.clone().ok_or_else(no_origin);
     }
     let site = match Origins::new(app.store("CONFIG")?, tenant).get(name).await {
         Ok(Some(config)) => site_of(tenant, name, config),
@@ -173,7 +177,7 @@ async fn named(app: &App, name: &str) -> Result<Rc<Site>, Problem> {
         },
     };
     remember(remembered, now, site.clone());
-    site.ok_or_else(unknown)
+    site.ok_or_else(no_origin)
 }
 
 fn site_of(tenant: &Tenant, name: &str, config: OriginConfig) -> Option<Rc<Site>> {
@@ -195,6 +199,12 @@ const fn is_bodiless(status: u16) -> bool {
     matches!(status, 204 | 205 | 304)
 }
 
+/// What this Worker says itself below `/v1/fetch/`: a stored request id would be that of another request, and which pages
+/// of other sites may read an answer is for `CORS_ORIGINS` to say.
+fn is_ours(name: &str) -> bool {
+    name == "x-request-id" || name.starts_with("access-control-")
+}
+
 fn render(answer: Answer<Option<web_sys::ReadableStream>>, is_head: bool, transparent: bool) -> Reply {
     if !(200..600).contains(&answer.status) {
         return Reply { transparent, ..Reply::empty(502) };
@@ -209,8 +219,10 @@ fn render(answer: Answer<Option<web_sys::ReadableStream>>, is_head: bool, transp
         };
     }
     // The platform counts the body itself; without one the length is that of the body which is not sent.
-    for (name, value) in answer.headers.iter().filter(|(name, _)| is_head || *name != "content-length") {
-        reply = reply.raw_header(name, value);
+    for (name, value) in answer.headers.iter() {
+        if (is_head || name != "content-length") && (transparent || !is_ours(name)) {
+            reply = reply.raw_header(name, value);
+        }
     }
     reply
 }
@@ -257,11 +269,28 @@ async fn list(_: Request, context: Context) -> Outcome {
     Ok(Reply::json(200, &list).consistency(Consistency::Eventual))
 }
 
-async fn get(_: Request, context: Context) -> Outcome {
+/// The origin as JSON, and its tag.
+fn document(name: &str, config: &OriginConfig) -> (String, Vec<u8>) {
+    let body = serde_json::to_vec(&body(name, config)).unwrap_or_default();
+    (etag(&body), body)
+}
+
+async fn get(request: Request, context: Context) -> Outcome {
     let name = name(&context)?;
     let config = origins(&context)?.get(&name).await?;
-    let config = config.ok_or_else(|| Problem::not_found("There is no such origin."))?;
-    Ok(Reply::json(200, &body(&name, &config)).consistency(Consistency::Eventual))
+    let (tag, body) = document(&name, &config.ok_or_else(no_origin)?);
+    let reply = Reply::bytes(200, "application/json", body);
+    Ok(Conditions::of(&request).read(&tag, reply)?.consistency(Consistency::Eventual))
+}
+
+/// 412 unless the conditions of a write hold. Only a request that sets some pays for the read, which may be stale.
+async fn check_conditions(request: &Request, context: &Context, name: &str) -> Result<(), Problem> {
+    let conditions = Conditions::of(request);
+    if conditions.is_empty() {
+        return Ok(());
+    }
+    let stored = origins(context)?.get(name).await?;
+    conditions.check_write(stored.map(|config| document(name, &config).0).as_deref())
 }
 
 async fn put(request: Request, context: Context) -> Outcome {
@@ -274,14 +303,17 @@ async fn put(request: Request, context: Context) -> Outcome {
     let policy = policy(&mut fields)?;
     fields.finish()?;
     let config = OriginConfig { base_url, policy };
+    check_conditions(&request, &context, &name).await?;
     origins(&context)?.put(&name, &config).await?;
     let tenant = &app.caller()?.tenant;
     remember((tenant.id().to_owned(), name.clone()), app.now(), site_of(tenant, &name, config.clone()));
-    Ok(Reply::json(200, &body(&name, &config)).consistency(Consistency::Eventual))
+    let (tag, body) = document(&name, &config);
+    Ok(Reply::bytes(200, "application/json", body).header("ETag", tag).consistency(Consistency::Eventual))
 }
 
-async fn delete(_: Request, context: Context) -> Outcome {
+async fn delete(request: Request, context: Context) -> Outcome {
     let name = name(&context)?;
+    check_conditions(&request, &context, &name).await?;
     origins(&context)?.delete(&name).await?;
     let app = &context.data;
     remember((app.caller()?.tenant.id().to_owned(), name), app.now(), None);

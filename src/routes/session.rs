@@ -178,7 +178,7 @@ fn session_invalid(refusal: Refusal) -> Problem {
     let detail = "The session token is unknown, expired, revoked or malformed.";
     Problem::new(401, "session-invalid", "The session is not valid", detail)
         .header("WWW-Authenticate", "Bearer")
-        .header("Consistency", "eventual")
+        .consistency(Consistency::Eventual)
 }
 
 fn issued_reply(status: u16, issued: &Issued, with_cookie: bool, previous_still_valid: Option<bool>) -> Reply {

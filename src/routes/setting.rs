@@ -108,7 +108,7 @@ fn reply(value: Value, source: Source) -> Reply {
 impl From<Failure> for Problem {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::Missing => Self::not_found("Nothing is stored, and no default was given."),
+            Failure::Missing => Self::absent("Nothing is stored, and no default was given."),
             Failure::Corrupt(why) => crate::kv::Error::Corrupt(why).into(),
             Failure::Unreachable(error) => error.into(),
         }

@@ -303,6 +303,7 @@ fn lists_know_version_and_times_without_reading_values() {
         let (mut items, mut cursor) = (Vec::new(), None);
         loop {
             let page = block_on(world.documents.list(limit, cursor.as_deref())).unwrap();
+            assert!(page.items.len() <= limit as usize, "limit {limit}");
             items.extend(page.items);
             cursor = page.cursor;
             if cursor.is_none() {

@@ -2,35 +2,15 @@
 // be one the document describes. A new operation needs one line in `examples/`; the rest finds it by itself.
 import { describe, expect, test } from "vitest";
 import { call, problem, type Call } from "./client.ts";
-import { openapi, violations, type Operation } from "./openapi.ts";
+import { examples, openapi, route, violations, type Example, type Operation } from "./openapi.ts";
 
-/** One call that succeeds. */
-export interface Example {
-  /** 200 when not said. */
-  status?: number;
-  parameters?: Record<string, string>;
-  query?: string;
-  body?: unknown;
-  raw?: BodyInit;
-  headers?: Record<string, string>;
-}
-
-/** By `operationId`. A function, because most calls need something made before. */
-export type Examples = Record<string, () => Promise<Example>>;
-
-const files = import.meta.glob<{ examples: Examples }>("./examples/*.ts", { eager: true });
-const examples: Examples = Object.assign({}, ...Object.values(files).map((file) => file.examples));
+export type { Example, Examples } from "./openapi.ts";
 
 const document = await openapi();
 // What /v1/fetch answers is the origin's: response_cache.test.ts.
 const operations = document.operations.filter(({ path }) => !path.startsWith("/v1/fetch/"));
 const EVERY_BINDING = ["SESSIONS", "CACHE", "CONFIG", "COUNTERS", "REPLICA_US", "REPLICA_EU", "REPLICA_ASIA"];
 const EVERYTHING_DOWN = EVERY_BINDING.flatMap((name) => ["get", "put", "delete", "list"].map((call) => `${name}.${call}=down`)).join(",");
-
-function route({ method, path }: Operation, { parameters = {}, query }: Example): string {
-  const filled = path.replace(/\{(\w+)\}/g, (_, name: string) => encodeURIComponent(parameters[name] ?? "x"));
-  return `${method} ${filled}${query === undefined ? "" : `?${query}`}`;
-}
 
 /** Calls the operation as its example says, changed by `change`; the reply must be a documented one. */
 async function checked(operation: Operation, change: Partial<Call & Example> = {}) {

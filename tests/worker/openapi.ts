@@ -1,8 +1,31 @@
-// What /openapi.json promises, and whether a reply keeps it. JSON Schema needs a validator that works without `eval`.
+// What /openapi.json promises, one good call of each operation, and whether a reply keeps the promise. JSON Schema needs a validator that works without `eval`.
 import { Validator, type Schema } from "@cfworker/json-schema";
 import { call, type Answer } from "./client.ts";
 
 type Json = Record<string, any>;
+
+/** One call that succeeds. */
+export interface Example {
+  /** 200 when not said. */
+  status?: number;
+  parameters?: Record<string, string>;
+  query?: string;
+  body?: unknown;
+  raw?: BodyInit;
+  headers?: Record<string, string>;
+}
+
+/** By `operationId`. A function, because most calls need something made before. */
+export type Examples = Record<string, () => Promise<Example>>;
+
+const files = import.meta.glob<{ examples: Examples }>("./examples/*.ts", { eager: true });
+export const examples: Examples = Object.assign({}, ...Object.values(files).map((file) => file.examples));
+
+/** `METHOD /path`, filled in as the example says. */
+export function route({ method, path }: Operation, { parameters = {}, query }: Example): string {
+  const filled = path.replace(/\{(\w+)\}/g, (_, name: string) => encodeURIComponent(parameters[name] ?? "x"));
+  return `${method} ${filled}${query === undefined ? "" : `?${query}`}`;
+}
 
 export interface Operation {
   id: string;
@@ -34,7 +57,8 @@ export async function openapi(): Promise<Document> {
   return { text, operations };
 }
 
-const resolve = (document: Document, value: Json): Json => {
+/** `value`, or what its `$ref` names. */
+export const resolve = (document: Document, value: Json): Json => {
   if (typeof value?.$ref !== "string") return value;
   return value.$ref.slice(2).split("/").reduce((at: Json, step: string) => at[step], document.text);
 };

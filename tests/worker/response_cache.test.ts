@@ -90,6 +90,17 @@ describe("/v1/fetch", () => {
     expect(seen[1]!.headers.get("authorization")).toBe("Basic theirs");
   });
 
+  it("says itself what request this was and who may read the answer, also of what is stored", async () => {
+    const name = await configured();
+    origin = () => new Response("x", { headers: { "Cache-Control": "max-age=60", "X-Request-Id": "theirs", "Access-Control-Allow-Origin": "*" } });
+    const headers = { Origin: "https://app.example", "x-test-env": '{"CORS_ORIGINS":"https://app.example"}' };
+    for (const id of ["first", "second"]) {
+      const got = await call(`GET /v1/fetch/${name}/a`, { headers: { ...headers, "x-request-id": id } });
+      expect([got.headers.get("x-request-id"), got.headers.get("access-control-allow-origin")]).toEqual([id, "https://app.example"]);
+    }
+    expect((await call(`GET /v1/fetch/${name}/a`)).headers.get("access-control-allow-origin")).toBeNull();
+  });
+
   it("answers a browser's preflight itself", async () => {
     const headers = { Origin: "https://app.example", "Access-Control-Request-Method": "GET", "x-test-env": '{"CORS_ORIGINS":"https://app.example"}' };
     const got = await call("OPTIONS /v1/fetch/any/path", { token: null, headers });

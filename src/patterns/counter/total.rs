@@ -154,6 +154,10 @@ impl Tally {
         clamp(self.sum.saturating_add(own))
     }
 
+    fn is_listed_below(&self, start: &str) -> bool {
+        self.is_alive && self.name.as_ref().is_some_and(|name| name.starts_with(start))
+    }
+
     fn listed(self) -> Option<Listed> {
         let value = self.value();
         self.name.filter(|_| self.is_alive).map(|name| Listed { name, value })
@@ -176,6 +180,9 @@ pub(super) fn clamp(value: i128) -> i64 {
 struct Position {
     kv: Option<String>,
     tally: Option<Tally>,
+    /// KV has no more; only the tally did not fit on the page.
+    #[serde(default)]
+    is_last: bool,
 }
 
 /// A page of the counters in `space` whose names start with `start`.
@@ -188,7 +195,10 @@ pub(super) async fn list(
 ) -> Result<ListedPage, Error> {
     let position = cursor.map(|text| serde_json::from_slice::<Position>(text.as_bytes())).transpose();
     let position = position.map_err(|_| Error::Invalid("a foreign cursor".to_owned()))?.unwrap_or_default();
-    let Position { kv: mut at, mut tally } = position;
+    let Position { kv: mut at, mut tally, mut is_last } = position;
+    if is_last {
+        return Ok(ListedPage { items: tally.and_then(Tally::listed).into_iter().collect(), cursor: None });
+    }
     let mut items = Vec::new();
     for _ in 0..LISTS_MAX {
         // Never more keys than counters wanted, so that a page of KV never holds more counters than fit.
@@ -206,15 +216,20 @@ pub(super) async fn list(
         }
         items.retain(|item| item.name.starts_with(start));
         at = page.cursor;
-        if at.is_none() {
-            items.extend(tally.take().and_then(Tally::listed).filter(|item| item.name.starts_with(start)));
-            return Ok(ListedPage { items, cursor: None });
+        let is_full = items.len() >= usize::try_from(limit).unwrap_or(usize::MAX);
+        is_last = at.is_none();
+        if is_last {
+            tally = tally.filter(|tally| tally.is_listed_below(start));
+            if !is_full || tally.is_none() {
+                items.extend(tally.and_then(Tally::listed));
+                return Ok(ListedPage { items, cursor: None });
+            }
         }
-        if items.len() >= usize::try_from(limit).unwrap_or(usize::MAX) {
+        if is_full {
             break;
         }
     }
-    let cursor =
-        serde_json::to_string(&Position { kv: at, tally }).map_err(|error| Error::Invalid(error.to_string()))?;
+    let cursor = serde_json::to_string(&Position { kv: at, tally, is_last })
+        .map_err(|error| Error::Invalid(error.to_string()))?;
     Ok(ListedPage { items, cursor: Some(cursor) })
 }

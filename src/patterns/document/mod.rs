@@ -286,7 +286,7 @@ impl<S: Store + Clone + 'static> Documents<S> {
     ///
     /// KV failed, or the cursor is not one of this list.
     pub async fn list(&self, limit: u32, cursor: Option<&str>) -> Result<Listing, kv::Error> {
-        let pairs = self.pairs(limit.clamp(1, 500) * 2, cursor).await?;
+        let pairs = self.pairs(limit, cursor).await?;
         let items = pairs.pairs.into_iter().filter_map(record::Pair::summary).collect();
         Ok(Listing { items, cursor: pairs.cursor })
     }
