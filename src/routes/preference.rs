@@ -3,12 +3,12 @@
 use worker::Request;
 
 use super::conditional::Conditions;
-use super::extract::path_id;
+use super::extract::{Query, path_id};
 use super::problem::Problem;
 use super::reply::{Consistency, Reply};
 use super::{Access, AppStore, Context, Outcome, Route, patch, route};
 use crate::patch::Precondition;
-use crate::patterns::preference::{BOUNDS, Change, Error, Preferences, Refusal, View};
+use crate::patterns::preference::{BOUNDS, Change, Error, Preferences, Refusal, View, strong};
 use crate::recent::Recent;
 use crate::stamp::Stamps;
 use crate::worker::random::WorkerRandom;
@@ -23,6 +23,8 @@ pub(super) const ROUTES: &[Route] = &[
     route!(DELETE "/v1/users/:user/preferences", WRITE, delete),
 ];
 
+const MODES: &[(&str, Consistency)] = &[("eventual", Consistency::Eventual), ("strong", Consistency::Strong)];
+
 /// Tenants whose own fields an isolate remembers.
 const REMEMBERED_MAX: usize = 256;
 
@@ -32,6 +34,11 @@ thread_local! {
     static STAMPS: Stamps = Stamps::new(&WorkerRandom);
 }
 
+/// `?mode=`: who decides, KV as it is seen here or the user's object.
+fn mode(context: &Context) -> Result<Consistency, Problem> {
+    Ok(Query::of(&context.data)?.one_of("mode", MODES)?.unwrap_or(Consistency::Eventual))
+}
+
 fn preferences(context: &Context) -> Result<Preferences<AppStore>, Problem> {
     let app = &context.data;
     Ok(Preferences::new(app.store("CONFIG")?, &app.caller()?.tenant, FIELDS_SEEN.with(Clone::clone)))
@@ -39,10 +46,13 @@ fn preferences(context: &Context) -> Result<Preferences<AppStore>, Problem> {
 
 async fn get(request: Request, context: Context) -> Outcome {
     let user = path_id(&context, "user")?;
-    let view = preferences(&context)?.read(&user).await?;
+    let (view, consistency) = match mode(&context)? {
+        Consistency::Eventual => (preferences(&context)?.read(&user).await?, Consistency::Eventual),
+        Consistency::Strong => (ask(&context, &user, None).await?, Consistency::Strong),
+    };
     report(&view);
     let reply = Reply::json(200, &view.document);
-    Ok(Conditions::of(&request).read(&view.etag, reply)?.consistency(Consistency::Eventual))
+    Ok(Conditions::of(&request).read(&view.etag, reply)?.consistency(consistency))
 }
 
 async fn put(request: Request, context: Context) -> Outcome {
@@ -56,17 +66,38 @@ async fn patch_some(request: Request, context: Context) -> Outcome {
 }
 
 async fn delete(request: Request, context: Context) -> Outcome {
-    change(&request, &context, Change::Clear).await?;
-    Ok(Reply::empty(204).consistency(Consistency::Eventual))
+    let (_, consistency) = apply(&request, &context, Change::Clear).await?;
+    Ok(Reply::empty(204).consistency(consistency))
 }
 
 async fn change(request: &Request, context: &Context, change: Change) -> Outcome {
+    let (view, consistency) = apply(request, context, change).await?;
+    report(&view);
+    Ok(Reply::json(200, &view.document).header("ETag", view.etag).consistency(consistency))
+}
+
+async fn apply(request: &Request, context: &Context, change: Change) -> Result<(View, Consistency), Problem> {
     let user = path_id(context, "user")?;
     let precondition: Precondition = Conditions::of(request).into_precondition();
-    let stamps = STAMPS.with(Clone::clone);
-    let view = preferences(context)?.change(&user, &change, &precondition, context.data.now(), &stamps).await?;
-    report(&view);
-    Ok(Reply::json(200, &view.document).header("ETag", view.etag).consistency(Consistency::Eventual))
+    let mode = mode(context)?;
+    let view = match mode {
+        Consistency::Eventual => {
+            let stamps = STAMPS.with(Clone::clone);
+            preferences(context)?.change(&user, &change, &precondition, context.data.now(), &stamps).await?
+        }
+        Consistency::Strong => ask(context, &user, Some((change, precondition))).await?,
+    };
+    Ok((view, mode))
+}
+
+/// Has the user's object read or change.
+async fn ask(context: &Context, user: &str, change: Option<(Change, Precondition)>) -> Result<View, Problem> {
+    let (app, tenant) = (&context.data, &context.data.caller()?.tenant);
+    let found = preferences(context)?.find(user).await?;
+    let request = strong::Request::new(&found, change);
+    let object = app.object("PREFERENCE", strong::object_name(tenant, user));
+    let answer = object.ask((tenant.id(), user), &request, request.is_repeatable()).await?;
+    Ok(request.view(answer, found.unreadable, app.now(), &STAMPS.with(Clone::clone))?)
 }
 
 fn report(view: &View) {

@@ -25,6 +25,8 @@ mod kv_contract;
 mod lock;
 mod patch;
 mod preference;
+mod preference_strong;
+mod preference_strong_sim;
 mod profile;
 mod rate_limit;
 mod register_sim;

@@ -5,7 +5,7 @@ use kv_patterns::clock::{Clock, ManualClock, Timestamp};
 use kv_patterns::kv::{MemoryStore, Meter, Metered, PageRequest, Store, Write};
 use kv_patterns::patch::{Patch, PatchError, Precondition};
 use kv_patterns::patterns::preference::{
-    Change, Entry, Error, Overrides, Preferences, Refusal, Schema, TOMBSTONE_SECONDS, View, decide,
+    Change, Entry, Error, Found, Overrides, Preferences, Refusal, Schema, TOMBSTONE_SECONDS, View, decide,
 };
 use kv_patterns::patterns::setting;
 use kv_patterns::random::SeededRandom;
@@ -128,7 +128,7 @@ fn a_json_patch_sees_the_whole_document_and_stores_only_what_it_changes() {
 fn changes_of_different_fields_made_at_the_same_time_are_both_kept() {
     let world = world();
     // Two locations have both read the same empty state before either writes.
-    let (schema, seen) = block_on(world.preferences.stored("ada")).unwrap();
+    let Found { schema, overrides: seen, .. } = block_on(world.preferences.find("ada")).unwrap();
     let (here, there) = (Stamps::new(&SeededRandom::new(2)), Stamps::new(&SeededRandom::new(3)));
     let none = Precondition::default();
     let now = world.clock.now();

@@ -11,6 +11,7 @@ declare namespace Cloudflare {
     COUNTER: DurableObjectNamespace;
     LIMITER: DurableObjectNamespace;
     LOCK: DurableObjectNamespace;
+    PREFERENCE: DurableObjectNamespace;
     API_TOKENS: string;
     CORS_ORIGINS: string;
     SESSIONS_PER_USER_MAX: string;
@@ -38,4 +39,10 @@ declare module "*/src/worker/entry.js" {
 /** Vite's, of which nothing else is used. */
 interface ImportMeta {
   glob<Module>(pattern: string, options: { eager: true }): Record<string, Module>;
+}
+
+/** Data of the public JSON Patch suite: no types of its own. */
+declare module "json-patch-test-suite/*.json" {
+  const cases: unknown[];
+  export default cases;
 }

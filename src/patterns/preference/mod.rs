@@ -8,7 +8,7 @@
 //! - Two changes of the *same* field: the one that reaches KV last wins, and within a second of the first one KV may
 //!   refuse the second. Objects inside a field are one field.
 //! - A read elsewhere may show the old value for a minute or more. `If-Match` compares with what this location sees, so
-//!   over plain KV it makes lost updates rare, not impossible. [`decide`] in a Durable Object makes 412 exact.
+//!   over plain KV it makes lost updates rare, not impossible. In [`strong`] mode a Durable Object decides and 412 is exact.
 //! - A change of several fields is several writes: after a failure some may have happened. Repeating it is safe.
 //! - Reading the preferences of a new user looks up keys before they exist, so this location may show the defaults for
 //!   up to a minute after another one has set them. The writes themselves do not depend on it.
@@ -17,10 +17,12 @@
 //!
 //! A read is one bulk read: the tenant's defaults and a key per field (5 keys without fields of the tenant's own). Fields
 //! the tenant adds are known from the isolate's memory; an isolate that does not know them yet makes a second bulk read.
-//! A change is one such read and one write per changed field. Replacing or deleting writes every field.
+//! A change is one such read and one write per changed field, so one write for the usual change of one field: that is
+//! the price of keys that no change of another field can touch. Replacing or deleting writes every field.
 
 mod overrides;
 mod schema;
+pub mod strong;
 
 use futures_util::future::try_join_all;
 use serde_json::{Map, Value};
@@ -77,14 +79,20 @@ pub struct Preferences<S> {
 }
 
 /// What one read found.
-struct Found {
-    schema: Schema,
-    overrides: Overrides,
-    unreadable: Vec<String>,
+#[derive(Clone, Debug, PartialEq)]
+pub struct Found {
+    /// The tenant's fields.
+    pub schema: Schema,
+    /// What the user set, as KV shows it here.
+    pub overrides: Overrides,
+    /// Fields whose stored value is unreadable.
+    pub unreadable: Vec<String>,
 }
 
 impl Found {
-    fn view(self) -> View {
+    /// As it is served.
+    #[must_use]
+    pub fn view(self) -> View {
         let document = self.overrides.over(&self.schema);
         View { etag: entity_tag(&document), document, unreadable: self.unreadable }
     }
@@ -128,17 +136,6 @@ impl<S: Store> Preferences<S> {
         Ok(Found { schema, overrides, unreadable }.view())
     }
 
-    /// What the user set, as this location sees it, and the tenant's schema: what an object joins into its own state
-    /// before it [`decide`]s. One bulk read.
-    ///
-    /// # Errors
-    ///
-    /// KV failed, or the tenant's defaults are unreadable.
-    pub async fn stored(&self, user: &str) -> Result<(Schema, Overrides), Error> {
-        let found = self.find(user).await?;
-        Ok((found.schema, found.overrides))
-    }
-
     /// Writes `entries`, one key each: the second half of a change, also of one that an object decided.
     ///
     /// # Errors
@@ -154,7 +151,13 @@ impl<S: Store> Preferences<S> {
         try_join_all(entries.iter().map(|(field, entry)| write(field, entry))).await.map(|_| ())
     }
 
-    async fn find(&self, user: &str) -> Result<Found, Error> {
+    /// What the user set, as this location sees it, and the tenant's schema: what [`strong`] mode joins before it
+    /// decides. One bulk read.
+    ///
+    /// # Errors
+    ///
+    /// KV failed, or the tenant's defaults are unreadable.
+    pub async fn find(&self, user: &str) -> Result<Found, Error> {
         let extra = self.fields_seen.get(self.defaults.as_str()).unwrap_or_default();
         let mut fields: Vec<String> = Schema::built_in_fields().map(str::to_owned).chain(extra).collect();
         let mut keys = vec![self.defaults.clone()];

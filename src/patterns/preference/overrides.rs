@@ -4,7 +4,7 @@
 //! copies that saw the same changes in whatever order are equal (a last-writer-wins map; Shapiro, Preguiça, Baquero,
 //! Zawirski, "Conflict-free Replicated Data Types", SSS 2011).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
@@ -87,6 +87,11 @@ impl Overrides {
         self.0.iter().map(|(field, entry)| (field.as_str(), entry))
     }
 
+    /// Whether nothing was ever set or unset.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether `field` has an entry.
     pub fn contains(&self, field: &str) -> bool {
         self.0.contains_key(field)
@@ -94,7 +99,24 @@ impl Overrides {
 
     /// The greatest stamp.
     pub fn newest(&self) -> Option<Stamp> {
-        self.0.values().map(|entry| entry.stamp).max()
+        self.stamps().map(|(_, stamp)| stamp).max()
+    }
+
+    /// The stamp of each field.
+    pub fn stamps(&self) -> impl Iterator<Item = (&str, Stamp)> {
+        self.iter().map(|(field, entry)| (field, entry.stamp))
+    }
+
+    /// The stamp of `field`; nothing when it has no entry.
+    pub fn stamp_of(&self, field: &str) -> Option<Stamp> {
+        self.0.get(field).map(|entry| entry.stamp)
+    }
+
+    /// The entries of `fields` alone.
+    #[must_use]
+    pub fn only(&self, fields: &BTreeSet<String>) -> Self {
+        let entries = self.0.iter().filter(|(field, _)| fields.contains(*field));
+        Self(entries.map(|(field, entry)| (field.clone(), entry.clone())).collect())
     }
 
     /// Forgets unset fields whose trace has served its time before `now`.

@@ -3,6 +3,7 @@
 //! A tenant's setting `preference-defaults` is an object. A built-in field in it changes that field's default; any other
 //! field is added, and takes values of its default's JSON type, or of any type when the default is `null`.
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use thiserror::Error;
 
@@ -30,7 +31,8 @@ fn refuse<T>(field: &str, expected: impl Into<String>) -> Result<T, FieldError> 
 }
 
 /// The fields of one tenant's preferences and their defaults.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Schema {
     defaults: Map<String, Value>,
 }

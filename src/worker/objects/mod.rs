@@ -16,6 +16,8 @@ mod kept;
 pub mod limiter;
 #[cfg(feature = "service")]
 pub mod lock;
+#[cfg(feature = "service")]
+pub mod preference;
 
 use std::pin::pin;
 

@@ -1,0 +1,132 @@
+//! The object behind one user's preferences in strong mode: [`crate::patterns::preference::strong`] decides.
+
+#![allow(missing_docs, reason = "the class macro makes methods that carry no documentation")]
+
+use std::cell::Cell;
+
+use serde::{Deserialize, Serialize};
+use worker::{DurableObject, Env, Request, Response, Result, State, durable_object};
+
+use super::Call;
+use super::kept::{Kept, call, reply, set_alarm};
+use crate::clock::{Clock, Timestamp};
+use crate::kv::Tenant;
+use crate::patterns::preference::{Error, Preferences, strong};
+use crate::recent::Recent;
+use crate::stamp::Stamps;
+use crate::worker::clock::WorkerClock;
+use crate::worker::kv::WorkersKv;
+use crate::worker::random::WorkerRandom;
+
+/// One user's preferences.
+#[durable_object]
+#[derive(Debug)]
+pub struct Preference {
+    state: State,
+    env: Env,
+    /// This life's clock for stamps.
+    stamps: Stamps,
+    /// When the alarm will go off, as far as this life of the object knows.
+    alarm_at: Cell<Option<Timestamp>>,
+}
+
+/// What the object keeps: the state, and whose it is, for the copy in KV.
+#[derive(Default, Serialize, Deserialize)]
+struct Record {
+    tenant: String,
+    user: String,
+    state: strong::State,
+}
+
+impl Record {
+    fn preferences(&self, env: &Env) -> Result<Preferences<WorkersKv>> {
+        let tenant = Tenant::new(&self.tenant).map_err(|error| worker::Error::from(error.to_string()))?;
+        let store = WorkersKv::bound(env, "CONFIG").ok_or_else(|| worker::Error::from("CONFIG is not bound"))?;
+        Ok(Preferences::new(store, &tenant, Recent::new(1)))
+    }
+}
+
+impl Preference {
+    /// Load, decide, store: no `await` in between.
+    fn decide(&self, call: Call<strong::Request>, now: Timestamp) -> Result<(Option<strong::State>, strong::Answer)> {
+        let kept = Kept::of(&self.state)?;
+        let known = kept.load::<Record>()?.unwrap_or_default();
+        let (state, answer) = strong::decide(&known.state, &call.request, now, &self.stamps);
+        if state == known.state {
+            return Ok((None, answer));
+        }
+        let record = Record { tenant: call.tenant, user: call.name, state };
+        kept.save(&record)?;
+        Ok((Some(record.state), answer))
+    }
+
+    async fn wake(&self, at: Timestamp) -> Result<()> {
+        if self.alarm_at.get().is_none_or(|set| at < set || set <= WorkerClock.now()) {
+            set_alarm(&self.state, &WorkerClock, at).await?;
+            self.alarm_at.set(Some(at));
+        }
+        Ok(())
+    }
+
+    /// Gives KV what is due, or looks whether it has everything. Whether all may be forgotten.
+    async fn tend(&self, record: &Record) -> std::result::Result<bool, Error> {
+        let unbound = |error: worker::Error| crate::kv::Error::Unavailable(error.to_string());
+        let preferences = record.preferences(&self.env).map_err(unbound)?;
+        let due = record.state.to_copy();
+        if !due.is_empty() {
+            preferences.write(&record.user, &due).await?;
+            self.update(|state| state.copied(&due, WorkerClock.now())).map_err(unbound)?;
+        }
+        if !record.state.is_idle(WorkerClock.now()) {
+            return Ok(false);
+        }
+        let found = preferences.find(&record.user).await?;
+        let now = WorkerClock.now();
+        let state = self.update(|state| state.join(&found.schema, &found.overrides, now)).map_err(unbound)?;
+        Ok(state.is_some_and(|state| state.is_idle(now)))
+    }
+
+    /// Changes what is kept, as it is now: requests may have come since it was loaded.
+    fn update(&self, change: impl FnOnce(&mut strong::State)) -> Result<Option<strong::State>> {
+        let kept = Kept::of(&self.state)?;
+        let Some(mut record) = kept.load::<Record>()? else { return Ok(None) };
+        change(&mut record.state);
+        kept.save(&record)?;
+        Ok(Some(record.state))
+    }
+}
+
+impl DurableObject for Preference {
+    fn new(state: State, env: Env) -> Self {
+        Self { state, env, stamps: Stamps::new(&WorkerRandom), alarm_at: Cell::new(None) }
+    }
+
+    async fn fetch(&self, mut request: Request) -> Result<Response> {
+        let call = call::<strong::Request>(&mut request).await?;
+        let now = WorkerClock.now();
+        let (changed, answer) = self.decide(call, now)?;
+        if let Some(state) = changed {
+            self.wake(state.next_alarm(now)).await?;
+        }
+        reply(&answer)
+    }
+
+    /// Looks after the copy in KV; what fails is tried again later, for as long as it takes.
+    async fn alarm(&self) -> Result<Response> {
+        self.alarm_at.set(None);
+        let Some(record) = Kept::of(&self.state)?.load::<Record>()? else { return Response::empty() };
+        match self.tend(&record).await {
+            Ok(true) => self.state.storage().delete_all().await?,
+            Ok(false) => {
+                let now = WorkerClock.now();
+                let known = Kept::of(&self.state)?.load::<Record>()?.unwrap_or_default();
+                self.wake(known.state.next_alarm(now)).await?;
+            }
+            Err(error) => {
+                worker::console_error!("preferences were not copied to KV: {error}");
+                self.wake(WorkerClock.now().plus_seconds(strong::RETRY_SECONDS)).await?;
+            }
+        }
+        Response::empty()
+    }
+}
