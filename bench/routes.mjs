@@ -6,6 +6,8 @@
 //             every round, on an empty KV, and is not counted. `call({ method, path, body })` answers `{ status, json }`
 //   request   optional; `(i, state) => ({ path?, headers?, body? })`, request number i of the `VARIANTS` that a sample repeats
 //             in turn; a body of bytes is sent as it is, any other as JSON
+//   background  optional; KV operations per request by which peers may differ, where the work is done once a second or less
+//             often, however many requests there are
 //
 // The same row drives the three peers: `floor/<pattern>.js` and `typescript/<pattern>.ts` need a handler for it, and ours
 // has one already. A pattern with a Durable Object also names it in `peers.mjs`.
@@ -45,6 +47,23 @@ const contextOf = (i) => ({ context: { targetingKey: `user-${i}`, plan: i % 2 ==
 async function startExperiment(call) {
   const variants = [{ name: "control", weight: 50 }, { name: "treated", weight: 50 }];
   await call({ method: "PUT", path: "/v1/experiments/checkout", body: { variants, status: "running", salt: "checkout" } });
+}
+
+/** Requests in whose samples a schema, remembered for 30 seconds, may be read anew. */
+const SCHEMA_READS = 0.02;
+
+/** A preference that differs from the default. */
+const preferDark = (call) => call({ method: "PATCH", path: "/v1/users/ada/preferences", body: { theme: "dark" } });
+
+const book = { name: "Dune", author: "Frank Herbert", pages: "412", published: 1965, languages: ["en", "fr", "de"] };
+
+/** A document of the first version, in a schema of the first or the third one. */
+async function storeBook(call, collection, version) {
+  const to2 = { from: 1, to: 2, steps: [{ rename: { from: "name", to: "title" } }, { add: { field: "tags", default: [] } }] };
+  const to3 = { from: 2, to: 3, steps: [{ convert: { field: "pages", to: "number" } }] };
+  await call({ method: "PUT", path: `/v1/collections/${collection}`, body: { version: 1, migrations: [] } });
+  await call({ method: "PUT", path: `/v1/collections/${collection}/documents/dune`, body: book });
+  if (version > 1) await call({ method: "PUT", path: `/v1/collections/${collection}`, body: { version, migrations: [to2, to3] } });
 }
 
 export const routes = [
@@ -95,5 +114,43 @@ export const routes = [
     status: 200,
     prepare: startExperiment,
     request: (i) => ({ body: { userId: `user-${String(i).padStart(4, "0")}` } }),
+  },
+  {
+    name: "preferences-read",
+    method: "GET",
+    path: "/v1/users/ada/preferences",
+    status: 200,
+    prepare: preferDark,
+  },
+  {
+    name: "preferences-patch",
+    method: "PATCH",
+    path: "/v1/users/ada/preferences",
+    status: 200,
+    request: (i) => ({ body: { theme: i % 2 === 0 ? "dark" : "light" } }),
+  },
+  {
+    name: "document-read",
+    method: "GET",
+    path: "/v1/collections/books/documents/dune",
+    status: 200,
+    background: SCHEMA_READS,
+    prepare: (call) => storeBook(call, "books", 1),
+  },
+  {
+    // Two versions behind: migrated for every answer; its copy is written behind the first one.
+    name: "document-read-migrating",
+    method: "GET",
+    path: "/v1/collections/older/documents/dune",
+    status: 200,
+    background: SCHEMA_READS,
+    prepare: (call) => storeBook(call, "older", 3),
+  },
+  {
+    name: "replica-read-nearest",
+    method: "GET",
+    path: "/v1/replicated/motd",
+    status: 200,
+    prepare: (call) => call({ method: "PUT", path: "/v1/replicated/motd", body: { text: "Open from nine to five, except on Sundays." } }),
   },
 ];

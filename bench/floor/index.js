@@ -3,12 +3,15 @@
 //
 // One file per pattern exports its handlers by "METHOD /path"; each is `(request, env) => Response`.
 
+import document from "./document.js";
 import experiment from "./experiment.js";
 import flag from "./flag.js";
 import health from "./health.js";
+import preference from "./preference.js";
+import replica from "./replica.js";
 import session from "./session.js";
 
-const handlers = { ...experiment, ...flag, ...health, ...session };
+const handlers = { ...document, ...experiment, ...flag, ...health, ...preference, ...replica, ...session };
 
 export default {
   fetch(request, env) {

@@ -5,6 +5,9 @@ import type { MeteredKv, Operations } from "./kv.ts";
 export interface Env {
   CONFIG: KVNamespace;
   SESSIONS: KVNamespace;
+  REPLICA_US: KVNamespace;
+  REPLICA_EU: KVNamespace;
+  REPLICA_ASIA: KVNamespace;
   API_TOKENS: string;
   CORS_ORIGINS: string;
 }

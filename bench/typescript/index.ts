@@ -7,10 +7,13 @@ import { cors } from "hono/cors";
 import { requestId } from "hono/request-id";
 import { authenticate } from "./auth.ts";
 import type { App } from "./context.ts";
+import { collections } from "./document.ts";
 import { experiments } from "./experiment.ts";
 import { flags, ofrep } from "./flag.ts";
 import { MeteredKv, Operations } from "./kv.ts";
 import { onError, Problem } from "./problem.ts";
+import { preferencesOfUsers } from "./preference.ts";
+import { replicated } from "./replica.ts";
 import { sessions } from "./session.ts";
 
 const BODY_BYTES_MAX = 64 * 1024;
@@ -66,6 +69,18 @@ app.use("/v1/experiments/*", authenticate("experiments"), async (c, next) => {
   await next();
 });
 app.route("/v1/experiments", experiments);
+
+for (const [path, resource] of [["/v1/users/*", "preferences"], ["/v1/collections/*", "documents"]] as const) {
+  app.use(path, authenticate(resource), async (c, next) => {
+    c.set("config", new MeteredKv(c.env.CONFIG, c.var.operations));
+    await next();
+  });
+}
+app.route("/v1/users", preferencesOfUsers);
+app.route("/v1/collections", collections);
+
+app.use("/v1/replicated/*", authenticate("replicated"));
+app.route("/v1/replicated", replicated);
 
 app.notFound(() => {
   throw new Problem(404, "not-found", "Not found");

@@ -26,8 +26,13 @@ export class MeteredKv {
     return this.#namespace.get(keys, { type: "text", cacheTtl: cacheTtlSeconds });
   }
 
-  put(key: string, value: string, ttlSeconds: number, metadata: unknown): Promise<void> {
+  put(key: string, value: string, ttlSeconds: number | undefined, metadata: unknown): Promise<void> {
     this.#operations.writes += 1;
-    return this.#namespace.put(key, value, { expirationTtl: ttlSeconds, metadata });
+    return this.#namespace.put(key, value, { ...(ttlSeconds !== undefined && { expirationTtl: ttlSeconds }), metadata });
+  }
+
+  get(key: string, cacheTtlSeconds: number): Promise<string | null> {
+    this.#operations.reads += 1;
+    return this.#namespace.get(key, { type: "text", cacheTtl: cacheTtlSeconds });
   }
 }
