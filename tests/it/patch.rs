@@ -1,5 +1,5 @@
 //! Goal: JSON Merge Patch and JSON Patch do what their RFCs say, and nothing a stranger sends makes them do more.
-//! Method: the table of RFC 7396 appendix A and the cases of RFC 6902 appendix A (as data of our own), then limits.
+//! Method: the table of RFC 7396 appendix A, the cases of RFC 6902 appendix A (as data of our own), then limits.
 #![allow(clippy::needless_pass_by_value, reason = "a JSON literal is handed over at the place where it stands")]
 
 use kv_patterns::patch::{Bounds, Patch, PatchError, Precondition, check, entity_tag, overlay};
@@ -119,6 +119,44 @@ fn the_examples_of_rfc_6902_hold() {
         json!([{"op":"add","path":"/foo/-","value":["abc","def"]}]),
         Ok(json!({"foo":["bar",["abc","def"]]})),
     );
+}
+
+/// The rest of the public cases runs on the bundle: `tests/worker/patch.test.ts`.
+#[test]
+fn an_index_is_digits_without_leading_zeros_and_nothing_is_left_out_of_an_operation() {
+    let nowhere = |operation| Err(impossible(operation, "\"path\" points to nothing"));
+    let from_nowhere = Err(impossible(0, "\"from\" points to nothing"));
+    check_patch(json!({"1e0":7}), json!([{"op":"test","path":"/1e0","value":7}]), Ok(json!({"1e0":7})));
+    for index in ["1e0", "00", "01", "+1", " 1", "1.0", "-1", "x", "18446744073709551616"] {
+        let (document, path) = (json!({"list":[7, 8, 9]}), format!("/list/{index}"));
+        check_patch(document.clone(), json!([{"op":"test","path":path,"value":8}]), Err(PatchError::TestFailed(0)));
+        for operation in [
+            json!({"op":"remove","path":path}),
+            json!({"op":"replace","path":path,"value":1}),
+            json!({"op":"add","path":path,"value":1}),
+        ] {
+            check_patch(document.clone(), json!([operation]), nowhere(0));
+        }
+        check_patch(document.clone(), json!([{"op":"copy","from":path,"path":"/a"}]), from_nowhere.clone());
+        check_patch(document, json!([{"op":"move","from":path,"path":"/a"}]), from_nowhere.clone());
+    }
+    check_patch(json!([5]), json!([{"op":"remove","path":"/1"}]), nowhere(0));
+    check_patch(json!([5]), json!([{"op":"replace","path":"/1","value":6}]), nowhere(0));
+    check_patch(json!({"a":{}}), json!([{"op":"replace","path":"/a/b","value":6}]), nowhere(0));
+    check_patch(json!({"a":null}), json!([{"op":"copy","from":"/a","path":"/b"}]), Ok(json!({"a":null,"b":null})));
+    for operation in [
+        json!({"op":"add","path":"/a"}),
+        json!({"op":"replace","path":"/a"}),
+        json!({"op":"test","path":"/a"}),
+        json!({"op":"copy","path":"/a"}),
+        json!({"op":"move","path":"/a"}),
+        json!({"op":"remove"}),
+        json!({"op":"Add","path":"/a","value":1}),
+        json!({"op":null,"path":"/a","value":1}),
+        json!({"op":"add","path":null,"value":1}),
+    ] {
+        check_patch(json!({"a":null}), json!([operation]), Err(PatchError::Malformed(0)));
+    }
 }
 
 #[test]
