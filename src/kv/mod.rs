@@ -28,6 +28,7 @@ pub mod limits;
 mod list;
 pub(crate) mod memory;
 mod metered;
+pub mod position;
 mod resilient;
 mod seal;
 

@@ -11,7 +11,7 @@ use super::reply::{Consistency, Reply};
 use super::{Access, AppStore, Context, Outcome, Route, page, patch, route};
 use crate::clock::Timestamp;
 use crate::kv;
-use crate::patterns::document::{BOUNDS, Collection, Collections, Documents, Error, Migrate, Served, Sweep};
+use crate::patterns::document::{BOUNDS, Collection, Collections, Documents, Error, Migrate, Served, Sweep, VERSION_MAX, WriteBack};
 use crate::recent::Recent;
 use crate::stamp::Stamps;
 use crate::worker::random::WorkerRandom;
@@ -40,7 +40,7 @@ const BUDGET_MAX: u64 = 250;
 
 thread_local! {
     static COLLECTIONS: Recent<(Collection, Timestamp)> = Recent::new(REMEMBERED_MAX);
-    static WRITTEN_BACK: Recent<Timestamp> = Recent::new(REMEMBERED_MAX);
+    static WRITTEN_BACK: Recent<WriteBack> = Recent::new(REMEMBERED_MAX);
     /// This isolate's clock for stamps.
     static STAMPS: Stamps = Stamps::new(&WorkerRandom);
 }
@@ -73,7 +73,7 @@ fn ttl_seconds(context: &Context) -> Result<Option<u64>, Problem> {
 async fn publish(request: Request, context: Context) -> Outcome {
     let name = path_id(&context, "collection")?;
     let mut fields = extract::object(&request, BOUNDS.bytes_max).await?;
-    let version = fields.count("version", 1..=u64::from(u32::MAX))?.ok_or_else(|| missing("version"))?;
+    let version = fields.count("version", 1..=u64::from(VERSION_MAX))?.ok_or_else(|| missing("version"))?;
     let migrations = fields.take("migrations").unwrap_or_else(|| Value::Array(Vec::new()));
     fields.finish()?;
     let collection = Collection::new(u32::try_from(version).unwrap_or(u32::MAX), migrations)

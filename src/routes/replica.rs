@@ -59,15 +59,18 @@ struct TooFewBody {
     replicas: Vec<OutcomeBody>,
 }
 
-/// Cloudflare's continents: AF, AN, AS, EU, NA, OC, SA.
+/// The replicas over the stores that `bind` gives. Cloudflare's continents: AF, AN, AS, EU, NA, OC, SA.
+pub(super) fn members<E>(bind: impl Fn(&'static str) -> Result<AppStore, E>) -> Result<Vec<Replica<AppStore>>, E> {
+    Ok(vec![
+        Replica { name: "us", continents: &["NA", "SA", "AN"], store: bind("REPLICA_US")? },
+        Replica { name: "eu", continents: &["EU", "AF"], store: bind("REPLICA_EU")? },
+        Replica { name: "asia", continents: &["AS", "OC"], store: bind("REPLICA_ASIA")? },
+    ])
+}
+
 fn replicas(context: &Context) -> Result<Replicas<AppStore, WorkerClock>, Problem> {
     let app = &context.data;
-    let members = vec![
-        Replica { name: "us", continents: &["NA", "SA", "AN"], store: app.store("REPLICA_US")? },
-        Replica { name: "eu", continents: &["EU", "AF"], store: app.store("REPLICA_EU")? },
-        Replica { name: "asia", continents: &["AS", "OC"], store: app.store("REPLICA_ASIA")? },
-    ];
-    Ok(Replicas::new(members, app.clock, &app.caller()?.tenant))
+    Ok(Replicas::new(members(|binding| app.store(binding))?, app.clock, &app.caller()?.tenant))
 }
 
 async fn put(request: Request, context: Context) -> Outcome {

@@ -10,7 +10,7 @@ use super::problem::Problem;
 use super::reply::{Consistency, Reply};
 use super::{Access, AppStore, Context, Outcome, Route, route};
 use crate::json;
-use crate::patch::entity_tag;
+use crate::patch::{check as bounded, entity_tag};
 use crate::patterns::preference::{DEFAULTS_SETTING, Schema};
 use crate::patterns::setting::{Answer, BOUNDS, Error, Failure, Settings, Source};
 use crate::recent::Recent;
@@ -78,6 +78,9 @@ async fn get(request: Request, context: Context) -> Outcome {
     let query = Query::of(&context.data)?;
     let parsed = query.get("default").map(|text| json::parse(text.as_bytes(), BOUNDS.depth_max)).transpose();
     let default = parsed.map_err(|error| Problem::invalid("default", error.to_string()))?;
+    if let Some(default) = &default {
+        bounded(default, BOUNDS).map_err(|error| Problem::invalid("default", error.to_string()))?;
+    }
     match settings(&context)?.read(&name, default.as_ref()).await {
         Ok(Answer { value, source, failure }) => {
             if let Some(failure) = failure.filter(|failure| *failure != Failure::Missing) {

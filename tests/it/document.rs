@@ -8,7 +8,7 @@ use kv_patterns::kv::{Error as KvError, MemoryStore, Meter, Metered};
 use kv_patterns::patch::{Patch, Precondition};
 use kv_patterns::patterns::document::{
     Chain, Collection, Collections, Documents, Error, First, Migrate, Next, Served, Sweep, SweepError, SweepReport,
-    Typed,
+    Typed, WRITE_BACK_SECONDS,
 };
 use kv_patterns::random::SeededRandom;
 use kv_patterns::recent::Recent;
@@ -150,10 +150,30 @@ fn a_migrated_document_is_written_back_behind_the_answer_and_once() {
     world.get(&schema(3), "ada").unwrap();
     assert_eq!(world.background.len(), 1, "at most one a minute");
     world.behind();
+    let reads = world.meter.reads();
     let served = world.get(&schema(3), "ada").unwrap().unwrap();
-    assert_eq!((served.data, served.migrated_from), (ada_now(), None));
-    assert!(world.background.is_empty());
+    assert_eq!((served.data, served.migrated_from), (ada_now(), None), "it is known to be stored");
+    world.clock.advance_seconds(WRITE_BACK_SECONDS);
+    world.get(&schema(3), "ada").unwrap();
+    assert!(world.background.is_empty(), "which is not asked again");
+    assert_eq!(world.meter.reads(), reads + 2);
     assert_eq!(world.memory.raw("acme/document/users/ada/own"), original, "what the user wrote is untouched");
+}
+
+#[test]
+fn a_copy_that_is_there_is_not_written_again() {
+    let world = world();
+    world.put(&schema(1), "ada", ada()).unwrap();
+    world.sweep(&schema(3), false, None);
+    let writes = world.meter.writes();
+    assert_eq!(world.get(&schema(3), "ada").unwrap().unwrap().migrated_from, Some(1));
+    world.behind();
+    assert_eq!(world.get(&schema(3), "ada").unwrap().unwrap().migrated_from, None);
+    assert_eq!(world.meter.writes(), writes);
+    // A corrected migration has its effect at once, whatever copies there are.
+    let corrected = Collection::new(2, json!([{"from":1,"to":2,"steps":[{"remove":{"field":"mail"}}]}])).unwrap();
+    let served = world.get(&corrected, "ada").unwrap().unwrap();
+    assert_eq!((served.data.get("mail"), served.data.get("email")), (None, None));
 }
 
 #[test]
@@ -283,6 +303,8 @@ fn an_unreadable_original_is_an_error_and_an_unreadable_copy_is_not() {
     world.put(&schema(1), "ada", ada()).unwrap();
     world.memory.plant("acme/document/users/ada/migrated", b"junk");
     assert_eq!(world.get(&schema(3), "ada").unwrap().unwrap().data, ada_now());
+    world.behind();
+    assert_ne!(world.memory.raw("acme/document/users/ada/migrated").unwrap(), b"junk", "it was replaced");
     world.memory.plant("acme/document/users/ada/own", b"junk");
     assert!(matches!(world.get(&schema(3), "ada"), Err(Error::Kv(KvError::Corrupt(_)))));
 }
@@ -364,7 +386,62 @@ fn a_sweep_migrates_in_steps_counts_and_tells_errors() {
     let (again, _) = run(false);
     assert_eq!((again.migrated, again.failed), (0, 1));
     assert_eq!(again.versions, [(1, 1), (3, 7)].into());
-    assert_eq!(world.get(&schema(3), "a").unwrap().unwrap().migrated_from, None);
+}
+
+#[test]
+fn a_page_has_no_more_items_than_were_asked_for() {
+    let world = world();
+    for id in ["a", "b", "c"] {
+        world.put(&schema(1), id, ada()).unwrap();
+    }
+    world.sweep(&schema(3), false, None);
+    world.put(&schema(3), "d", ada_now()).unwrap();
+    for limit in [1, 2, 3, 8] {
+        let (mut ids, mut cursor) = (Vec::new(), None);
+        loop {
+            let page = block_on(world.documents.list(limit, cursor.as_deref())).unwrap();
+            assert!(page.items.len() <= limit as usize, "{limit}");
+            ids.extend(page.items.into_iter().map(|item| (item.id, item.version.unwrap())));
+            cursor = page.cursor;
+            if cursor.is_none() {
+                break;
+            }
+        }
+        let expected = ["a", "b", "c", "d"].map(|id| (id.to_owned(), 3));
+        assert_eq!(ids, expected, "{limit}");
+    }
+    let order = |budget| Sweep { dry_run: true, budget, cursor: None };
+    assert_eq!(block_on(world.documents.sweep(&schema(3), &order(1), world.clock.now())).unwrap().scanned, 0, "a copy");
+    assert!(block_on(world.documents.sweep(&schema(3), &order(4), world.clock.now())).unwrap().scanned <= 4);
+}
+
+#[test]
+fn a_timer_sweeps_all_collections_in_steps_and_one_that_fails_stops_no_other() {
+    let world = world();
+    let metered = Metered::new(world.memory.clone(), world.meter.clone());
+    let long = "l".repeat(200);
+    for (name, version) in [("a", 2), ("b", 1), ("broken", 2), ("c", 3), (long.as_str(), 3)] {
+        block_on(world.collections.publish(name, schema(version), world.clock.now())).unwrap();
+        let documents = Documents::new(metered.clone(), &tenant("acme"), name, Recent::new(8));
+        for n in 0..3 {
+            let (id, none) = (n.to_string(), Precondition::default());
+            block_on(documents.put(&schema(1), &id, ada(), None, &none, world.clock.now(), &world.stamps)).unwrap();
+        }
+    }
+    world.memory.plant("acme/collection/broken", b"junk");
+    // The remembered schemas end.
+    world.clock.advance_seconds(31);
+    let step = |budget| block_on(world.collections.sweep_all(budget, world.clock.now())).unwrap();
+    let (mut migrated, mut failed) = (0, 0);
+    for _ in 0..20 {
+        let swept = step(2);
+        assert!(swept.scanned <= 2);
+        (migrated, failed) = (migrated + swept.migrated, failed + swept.collections_failed);
+    }
+    assert_eq!(migrated, 9, "a, c and the long one, each document once");
+    assert!(failed > 0);
+    let whole = step(250);
+    assert_eq!((whole.migrated, whole.failed), (0, 0));
 }
 
 #[track_caller]
@@ -496,18 +573,19 @@ fn what_calls_cost() {
     world.get(&schema(1), "ada").unwrap();
     assert_eq!(world.meter.to_string(), "r=1 w=1 d=0 l=0", "current: one read");
     world.get(&schema(3), "ada").unwrap();
+    assert_eq!(world.meter.to_string(), "r=2 w=1 d=0 l=0", "older: one read too");
     world.behind();
-    assert_eq!(world.meter.to_string(), "r=3 w=2 d=0 l=0", "older: two reads, one write behind");
+    assert_eq!(world.meter.to_string(), "r=3 w=2 d=0 l=0", "and behind it one read and one write");
     world.get(&schema(3), "ada").unwrap();
-    assert_eq!(world.meter.to_string(), "r=5 w=2 d=0 l=0");
+    assert_eq!((world.meter.to_string().as_str(), world.background.len()), ("r=4 w=2 d=0 l=0", 0));
     world.patch(&schema(3), "ada", json!({"age":1})).unwrap();
-    assert_eq!(world.meter.to_string(), "r=7 w=3 d=0 l=0");
+    assert_eq!(world.meter.to_string(), "r=5 w=3 d=0 l=0");
     world.get(&schema(3), "ada").unwrap();
-    assert_eq!(world.meter.to_string(), "r=8 w=3 d=0 l=0");
+    assert_eq!(world.meter.to_string(), "r=6 w=3 d=0 l=0");
     block_on(world.documents.list(10, None)).unwrap();
-    assert_eq!(world.meter.to_string(), "r=8 w=3 d=0 l=1");
+    assert_eq!(world.meter.to_string(), "r=6 w=3 d=0 l=1");
     block_on(world.documents.delete(&schema(3), "ada", &Precondition::default(), world.clock.now())).unwrap();
-    assert_eq!(world.meter.to_string(), "r=8 w=3 d=2 l=1");
+    assert_eq!(world.meter.to_string(), "r=6 w=3 d=2 l=1");
 }
 
 #[derive(Deserialize)]

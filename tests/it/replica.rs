@@ -72,6 +72,11 @@ impl World {
         assert_eq!(found, expected);
     }
 
+    /// What a replica holds.
+    fn raw(&self, replica: usize) -> Option<Vec<u8>> {
+        self.stores[replica].memory.raw("acme/replicated/k")
+    }
+
     fn repair(&self) {
         block_on(self.background.run());
     }
@@ -238,18 +243,58 @@ fn only_unreadable_copies_are_an_error_and_not_an_absence() {
 fn a_deleted_key_does_not_come_back_from_a_replica_that_missed_it() {
     let world = world();
     world.put("1", WritePolicy::All);
+    let old = world.raw(EU).unwrap();
     world.stores[EU].set(Mode::Down);
     assert_eq!(block_on(world.replicas.delete("k", WritePolicy::Quorum, &world.stamps)).verdict, Verdict::Enough);
     world.stores[EU].set(Mode::Up);
+    let tombstone = world.raw(US).unwrap();
+    assert_ne!(tombstone, old);
+    world.check(ReadPolicy::Nearest, "EU", Some(("1", "eu")));
     world.check(ReadPolicy::Newest, "EU", None);
+    world.check(ReadPolicy::Quorum, "EU", None);
     world.settle();
+    // However often the one that missed it is read, its value is carried nowhere; the tombstone is carried to it.
+    for _ in 0..3 {
+        world.get(ReadPolicy::Nearest, "EU").unwrap();
+        world.repair();
+    }
+    assert_eq!(
+        [US, EU, ASIA].map(|index| world.raw(index).unwrap()),
+        [tombstone.clone(), old.clone(), tombstone.clone()]
+    );
     world.check(ReadPolicy::Newest, "EU", None);
     world.repair();
+    assert_eq!(world.raw(EU).unwrap(), tombstone);
+    for store in [US, ASIA] {
+        world.stores[store].set(Mode::Down);
+    }
     world.check(ReadPolicy::Nearest, "EU", None);
+    for store in [US, ASIA] {
+        world.stores[store].set(Mode::Up);
+    }
+    // A write of the old value that was on its way all the time is undone again.
+    world.stores[EU].memory.plant("acme/replicated/k", &old);
+    world.check(ReadPolicy::Quorum, "EU", None);
+    world.repair();
+    assert_eq!(world.raw(EU).unwrap(), tombstone);
     world.clock.advance_seconds(TOMBSTONE_SECONDS);
     for policy in [ReadPolicy::Nearest, ReadPolicy::Newest, ReadPolicy::Quorum] {
         world.check(policy, "EU", None);
     }
+}
+
+#[test]
+fn a_hint_carries_a_deletion_as_it_carries_a_value() {
+    let world = world();
+    world.put("1", WritePolicy::All);
+    world.stores[EU].set(Mode::Down);
+    block_on(world.replicas.delete("k", WritePolicy::Quorum, &world.stamps));
+    world.stores[EU].set(Mode::Up);
+    let (handed, failures) = block_on(world.replicas.hand_off_all(10));
+    assert_eq!((handed.done, handed.kept, failures), (0, 1, Vec::new()), "the write is only known when it is seen");
+    assert_eq!(world.raw(EU), world.raw(US));
+    world.check(ReadPolicy::Nearest, "EU", None);
+    assert_eq!(block_on(world.replicas.hand_off_all(10)).0.done, 1);
 }
 
 #[test]
@@ -297,6 +342,18 @@ fn a_hint_carries_a_write_to_the_replica_that_missed_it_without_a_reader() {
 }
 
 #[test]
+fn a_replica_that_is_down_keeps_no_other_from_what_it_missed() {
+    let world = world();
+    world.stores[US].set(Mode::Down);
+    world.stores[EU].set(Mode::Down);
+    world.put("1", WritePolicy::Any);
+    world.stores[EU].set(Mode::Up);
+    let handed = block_on(world.replicas.hand_off(ASIA, &HandOff { budget: 10, cursor: None })).unwrap();
+    assert_eq!((handed.done, handed.kept), (0, 1));
+    assert_eq!(world.raw(EU), world.raw(ASIA));
+}
+
+#[test]
 fn a_hint_never_carries_its_value_over_a_newer_one() {
     let world = world();
     world.stores[EU].set(Mode::ReadOnly);
@@ -309,6 +366,27 @@ fn a_hint_never_carries_its_value_over_a_newer_one() {
         let found = world.get(ReadPolicy::Nearest, continent).unwrap().unwrap();
         assert_eq!(found.value.content.unwrap().bytes, b"newer");
     }
+}
+
+#[test]
+fn a_timer_goes_through_all_hints_in_steps_and_one_replica_that_fails_stops_no_other() {
+    let world = world();
+    let names = |index: usize| world.stores[index].memory.names();
+    world.stores[EU].set(Mode::Down);
+    for n in 0..5 {
+        let content = Content { bytes: vec![n], content_type: None };
+        block_on(world.replicas.put(&format!("k{n}"), content, None, WritePolicy::Any, &world.stamps));
+    }
+    let (handed, failures) = block_on(world.replicas.hand_off_all(2));
+    assert_eq!((handed.kept, failures.len()), (2, 1), "EU can neither take values nor show its hints");
+    world.stores[EU].set(Mode::Up);
+    // Each step goes on where the one before ended: three for a round, and a second round sees what the first one did.
+    for _ in 0..6 {
+        assert!(block_on(world.replicas.hand_off_all(2)).1.is_empty());
+    }
+    let values: Vec<String> = (0..5).map(|n| format!("acme/replicated/k{n}")).collect();
+    assert_eq!(names(EU), values);
+    assert!(names(US).iter().all(|name| !name.contains("hint/")), "{:?}", names(US));
 }
 
 #[test]

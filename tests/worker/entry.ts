@@ -1,16 +1,16 @@
 // The Worker under test: the built bundle, whose KV bindings fail as a request header says.
 //
 // `X-Test-Faults: SESSIONS.get=hang, SESSIONS.put=after` makes every get of that namespace hang and every put fail after
-// it took effect; `COUNTER.fetch=down` makes every call of that class's objects fail; `X-Test-Env: {"API_TOKENS":null}` changes variables. `X-Test-Trap: 1` ends the Wasm instance: its first
+// it took effect, and `SESSIONS.get=corrupt` makes it find records that are unreadable; `COUNTER.fetch=down` makes every call of that class's objects fail; `X-Test-Env: {"API_TOKENS":null}` changes variables. `X-Test-Trap: 1` ends the Wasm instance: its first
 // call to JavaScript throws what a trap throws, which passes through Rust as a trap does. All for that one request.
 import worker from "../../src/worker/entry.js";
 
 export * from "../../src/worker/entry.js";
 
 type Operation = "get" | "put" | "delete" | "list" | "fetch";
-type Fault = "down" | "throttled" | "spent" | "hang" | "after" | "twice";
+type Fault = "down" | "throttled" | "spent" | "hang" | "after" | "twice" | "corrupt";
 
-const MESSAGES: Record<Exclude<Fault, "hang">, string> = {
+const MESSAGES: Record<Exclude<Fault, "hang" | "corrupt">, string> = {
   down: "KV GET failed: 503 Service Unavailable",
   throttled: "KV PUT failed: 429 Too Many Requests",
   spent: "KV put() limit exceeded for the day.",
@@ -26,9 +26,16 @@ function failing(namespace: KVNamespace, faults: Map<Operation, Fault>): KVNames
     if (fault === undefined || (fault === "twice" && ++failures > 2)) return call();
     if (fault === "hang") return new Promise(() => {});
     if (fault === "after") await call();
+    if (fault === "corrupt") return unreadable(args[0] as string | string[]);
     throw Object.assign(new Error(MESSAGES[fault]), { retryable: fault === "after" });
   };
   return { get: wrap("get"), put: wrap("put"), delete: wrap("delete"), list: wrap("list") } as unknown as KVNamespace;
+}
+
+/** What a read finds where every record is damaged. */
+function unreadable(keys: string | string[]): ArrayBuffer | Map<string, string> {
+  const damaged = "damaged";
+  return typeof keys === "string" ? (new TextEncoder().encode(damaged).buffer as ArrayBuffer) : new Map(keys.map((key) => [key, damaged]));
 }
 
 /** An object namespace whose calls fail: `COUNTER.fetch=down`. Its name is what the platform crate looks for. */
@@ -91,6 +98,7 @@ export default {
     return worker.fetch(request, env, context);
   },
   scheduled(event: ScheduledController, env: Cloudflare.Env, context: ExecutionContext): Promise<void> {
-    return worker.scheduled(event, env, context);
+    // What fails stands where the schedule does.
+    return worker.scheduled(event, event.cron.includes("=") ? withFaults(env, event.cron) : env, context);
   },
 };

@@ -83,6 +83,16 @@ describe.each(operations.map((operation) => [operation.id, operation] as const))
   });
 });
 
+describe("when every record is unreadable", async () => {
+  const faults = EVERY_BINDING.map((name) => `${name}.get=corrupt`).join(",");
+  const prepared = await Promise.all(operations.map(async (operation) => [operation.id, operation, await examples[operation.id]!()] as const));
+  test.each(prepared)("%s does as documented", async (_, operation, example) => {
+    const headers = { ...example.headers, "x-test-faults": faults };
+    const answer = await call(route(operation, example), { ...example, headers, damaged: true });
+    expect(violations(document, operation, answer)).toEqual([]);
+  });
+});
+
 // Last, because the isolate's breakers count these failures; what the calls need is made before the first of them.
 describe("when no namespace answers", async () => {
   const prepared = await Promise.all(operations.map(async (operation) => [operation.id, operation, await examples[operation.id]!()] as const));

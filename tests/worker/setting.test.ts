@@ -102,6 +102,7 @@ describe("hostile input", () => {
     expect(await raw(`"${"x".repeat(70_000)}"`)).toBe("413 too-large");
     expect(problem(await get(name, {}, "?default={"))).toBe("400 invalid-request default");
     expect(problem(await get(name, {}, `?default=${nested(1000)}`))).toBe("400 invalid-request default");
+    expect(problem(await get(name, {}, `?default=${encodeURIComponent('{"a":{"__proto__":{"admin":true}}}')}`))).toBe("400 invalid-request default");
     expect(problem(await put(name, 1, {}, "?fallback=perhaps"))).toBe("400 invalid-request fallback");
     expect(problem(await get("x".repeat(257)))).toBe("400 invalid-request name");
     expect(problem(await get(name))).toBe("404 not-found");

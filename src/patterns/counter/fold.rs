@@ -15,13 +15,10 @@
 
 use std::collections::BTreeSet;
 
-use serde::{Deserialize, Serialize};
-
 use super::total::{Part, counts_hour};
 use super::{BUCKET_SECONDS, FOLD, Fold, GRACE_SECONDS, PAGES_MAX, below, long_name, put, space};
 use crate::clock::Timestamp;
-use crate::kv::codec::{self, Record};
-use crate::kv::{Error, Key, PageRequest, Read, Store, Tenant, Write};
+use crate::kv::{Error, Key, PageRequest, Store, Tenant, position};
 
 /// How long KV is given to show a write everywhere, in seconds: thirty times what it documents.
 pub const SETTLE_SECONDS: u64 = 1800;
@@ -109,35 +106,19 @@ pub async fn run(store: &impl Store, tenant: &Tenant, cursor: Option<String>, no
     Ok(report)
 }
 
-/// Where the next run starts, if one could not look at everything.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Position {
-    cursor: Option<String>,
-}
-
-impl Record for Position {
-    const KIND: &'static str = "counter-fold-position";
-    const VERSION: u32 = 1;
-}
-
-/// [`run`], from where the last one ended. One read more, and one write when it did not look at everything or the last
-/// one had not. Only the scheduled handler writes the position; losing it only means starting from the beginning.
+/// [`run`], from where the last one ended. Costs what [`position::resume`] adds.
 ///
 /// # Errors
 ///
-/// As [`run`]; the next one then starts from the beginning, because a cursor may be too old.
+/// As [`run`]; the next one then starts from the beginning.
 pub async fn resume(store: &impl Store, tenant: &Tenant, now: Timestamp) -> Result<Report, Error> {
     let key = tenant.space("counter-fold").key(&["position"]);
-    let found = codec::decode_found::<Position>(store.get(&key, Read::FRESHEST).await?).ok().flatten();
-    let from = found.and_then(|position| position.cursor);
-    let was_underway = from.is_some();
-    let outcome = run(store, tenant, from, now).await;
-    let cursor = outcome.as_ref().ok().and_then(|report| report.cursor.clone());
-    if was_underway || cursor.is_some() {
-        store.put(&key, &codec::encode(&Position { cursor })?, Write::default()).await?;
-    }
-    outcome
+    position::resume(store, &key, async |cursor| {
+        let report = run(store, tenant, cursor, now).await?;
+        let cursor = report.cursor.clone();
+        Ok((report, cursor))
+    })
+    .await
 }
 
 /// Folds one counter; answers whether it has a new record, and how many keys were deleted.

@@ -6,8 +6,9 @@
 //!   same answer, whether or not anything was written back.
 //! - **No migration ever covers what a user wrote.** KV has no compare-and-set and any read may be old, so a migrated
 //!   record written over its original could undo a newer write, whatever is checked before. It goes to a second key
-//!   instead, and counts only for the original that carries the same stamp. "Is it still the record I read" is thus
-//!   asked where the answer is exact: at the moment of use.
+//!   instead, and counts only for the original that carries the same stamp. It tells lists and sweeps, from metadata,
+//!   how far a collection has come. Reads do not use it: to know that it counts they would need the original as well,
+//!   and to migrate that again is cheaper than a second read, and right even after a migration was corrected.
 //! - The time to live is kept by both; a record newer than the schema is served read-only.
 //! - Two users' writes of one document: the later wins as a whole; `If-Match` compares with what this location sees.
 //! - The schema is remembered by an isolate for [`SCHEMA_SECONDS`]; with KV's own delay a new version is used
@@ -15,12 +16,14 @@
 //!
 //! # Cost
 //!
-//! A read is one read when the record is of the schema's version; two when it is older (its migrated copy is looked up),
-//! and one write behind, at most once a minute and isolate, while there is no such copy. A write is blind: one write;
-//! one read more with a precondition, for a patch, and after a schema was taken back. Not knowing the schema costs one
-//! read. A list is one list operation and no reads.
+//! A read is one read, whatever version the record is of. If that is an older one, one read of its migrated copy follows
+//! behind the answer, and one write where there is none: at most once a minute and isolate, and no more once the isolate
+//! knows that there is one. A write is blind: one write; one read more with a precondition, for a patch, and after a
+//! schema was taken back. Not knowing the schema costs one read, once in [`SCHEMA_SECONDS`]. A list is one list operation
+//! and no reads.
 
 mod chain;
+mod collections;
 mod record;
 mod schema;
 mod sweep;
@@ -29,6 +32,7 @@ use serde_json::Value;
 use thiserror::Error;
 
 pub use chain::{Chain, ChainError, First, Next, Typed};
+pub use collections::{Collections, Swept};
 pub use record::{Document, Summary};
 pub use schema::{Collection, Migrate, MigrationError, SchemaError, VERSION_MAX};
 pub use sweep::{ERRORS_MAX, Sweep, SweepError, SweepReport};
@@ -36,10 +40,10 @@ pub use sweep::{ERRORS_MAX, Sweep, SweepError, SweepReport};
 use crate::background::Background;
 use crate::clock::Timestamp;
 use crate::kv::codec::{decode_found, encode};
-use crate::kv::{self, Key, KeySpace, PageRequest, Prefix, Read, Store, Tenant, Write};
+use crate::kv::{self, Key, KeySpace, PageRequest, Prefix, Read, Store, Tenant};
 use crate::patch::{Bounds, Patch, PatchError, Precondition, check, entity_tag};
 use crate::recent::Recent;
-use crate::stamp::Stamps;
+use crate::stamp::{Stamp, Stamps};
 
 /// How large a document may be.
 pub const BOUNDS: Bounds = Bounds { bytes_max: 256 * 1024, depth_max: 32 };
@@ -60,7 +64,7 @@ pub struct Served {
     pub data: Value,
     /// The version it is served in.
     pub version: u32,
-    /// The version it is stored in, if it was migrated for this answer.
+    /// The version it is stored in, if that is older and no copy in `version` is known to be stored.
     pub migrated_from: Option<u32>,
     /// Whether it is newer than the schema and so cannot be changed.
     pub read_only: bool,
@@ -96,20 +100,21 @@ pub enum Error {
     Kv(#[from] kv::Error),
 }
 
-/// What one read found: the original, and its copy in a newer version if that was looked up and counts.
-struct Found {
-    own: Document,
-    copy: Option<Document>,
-}
-
 /// The documents of one collection.
 #[derive(Clone, Debug)]
 pub struct Documents<S> {
     store: S,
     space: KeySpace,
     collection: String,
-    /// When this isolate wrote which document back.
-    written_back: Recent<Timestamp>,
+    written_back: Recent<WriteBack>,
+}
+
+/// What an isolate remembers of writing one document back.
+#[derive(Clone, Copy, Debug)]
+pub struct WriteBack {
+    tried_at: Timestamp,
+    /// Of which original, in which version, a copy is stored; nothing while that is not known.
+    stored: Option<(Stamp, u32)>,
 }
 
 /// A page of documents, from metadata alone.
@@ -123,7 +128,7 @@ pub struct Listing {
 
 impl<S: Store + Clone + 'static> Documents<S> {
     /// The documents of `collection` of `tenant`; `written_back` is the isolate's memory.
-    pub fn new(store: S, tenant: &Tenant, collection: &str, written_back: Recent<Timestamp>) -> Self {
+    pub fn new(store: S, tenant: &Tenant, collection: &str, written_back: Recent<WriteBack>) -> Self {
         Self { store, space: tenant.space("document"), collection: collection.to_owned(), written_back }
     }
 
@@ -148,39 +153,43 @@ impl<S: Store + Clone + 'static> Documents<S> {
         now: Timestamp,
         background: &impl Background,
     ) -> Result<Option<Served>, Error> {
-        let Some(found) = self.find(schema, id, now).await? else { return Ok(None) };
-        let served = serve(schema, &found)?;
-        if served.migrated_from.is_some() && self.may_write_back(id, now) {
-            let copy = found.own.migrated(served.version, served.data.clone(), now);
+        let Some(own) = self.find(id, now).await? else { return Ok(None) };
+        let mut served = serve(schema, &own)?;
+        if served.migrated_from.is_none() {
+            return Ok(Some(served));
+        }
+        let key = self.key(id, MIGRATED);
+        let known = self.written_back.get(key.as_str());
+        if known.is_some_and(|known| known.stored == Some((own.stamp(), served.version))) {
+            served.migrated_from = None;
+        } else if known.is_none_or(|known| known.tried_at.plus_seconds(WRITE_BACK_SECONDS) <= now) {
+            self.written_back.put(key.as_str(), WriteBack { tried_at: now, stored: None });
+            let copy = own.migrated(served.version, served.data.clone(), now);
             let (documents, id) = (self.clone(), id.to_owned());
+            // One that fails is tried by a later read.
             background.spawn(async move {
-                // One that fails is tried by a later read.
-                let _ = documents.write(&id, MIGRATED, &copy, now).await;
+                if documents.write_back(&id, &own, &copy, now).await.is_ok() {
+                    let stored = Some((own.stamp(), copy.version()));
+                    documents.written_back.put(key.as_str(), WriteBack { tried_at: now, stored });
+                }
             });
         }
         Ok(Some(served))
     }
 
-    async fn find(&self, schema: &impl Migrate, id: &str, now: Timestamp) -> Result<Option<Found>, Error> {
+    async fn find(&self, id: &str, now: Timestamp) -> Result<Option<Document>, Error> {
         let own: Option<Document> = decode_found(self.store.get(&self.key(id, OWN), Read::default()).await?)?;
-        let Some(own) = own.filter(|own| own.is_live(now)) else { return Ok(None) };
-        if own.version() >= schema.version() {
-            return Ok(Some(Found { own, copy: None }));
-        }
-        // An unreadable copy is no loss: there is its original.
-        let copy = self.store.get(&self.key(id, MIGRATED), Read::default()).await?;
-        let copy = decode_found::<Document>(copy).ok().flatten();
-        let copy = copy.filter(|copy| copy.is_copy_of(&own) && copy.version() <= schema.version());
-        Ok(Some(Found { own, copy }))
+        Ok(own.filter(|own| own.is_live(now)))
     }
 
-    fn may_write_back(&self, id: &str, now: Timestamp) -> bool {
-        let key = self.key(id, MIGRATED);
-        let due = self.written_back.get(key.as_str()).is_none_or(|last| last.plus_seconds(WRITE_BACK_SECONDS) <= now);
-        if due {
-            self.written_back.put(key.as_str(), now);
+    /// Writes `copy` unless there is one of `own` in its version. An unreadable one is no loss.
+    async fn write_back(&self, id: &str, own: &Document, copy: &Document, now: Timestamp) -> Result<(), kv::Error> {
+        let known = self.store.get(&self.key(id, MIGRATED), Read::default()).await?;
+        let known = decode_found::<Document>(known).ok().flatten();
+        if known.is_some_and(|known| known.is_copy_of(own) && known.version() == copy.version()) {
+            return Ok(());
         }
-        due
+        self.write(id, MIGRATED, copy, now).await
     }
 
     async fn write(&self, id: &str, part: &str, document: &Document, now: Timestamp) -> Result<(), kv::Error> {
@@ -211,7 +220,7 @@ impl<S: Store + Clone + 'static> Documents<S> {
         let stamp = stamps.next(now, seen.map(|own| own.stamp()));
         let document = Document::new(stamp, schema.version(), expires_at, data);
         self.write(id, OWN, &document, now).await?;
-        Ok(serve(schema, &Found { own: document, copy: None })?)
+        Ok(serve(schema, &document)?)
     }
 
     /// Changes the document `id`; its end stays what it was unless `ttl_seconds` says otherwise.
@@ -230,14 +239,14 @@ impl<S: Store + Clone + 'static> Documents<S> {
         now: Timestamp,
         stamps: &Stamps,
     ) -> Result<Served, Error> {
-        let found = self.find(schema, id, now).await?.ok_or(Error::Missing)?;
-        let before = changeable(schema, &found, precondition)?;
+        let own = self.find(id, now).await?.ok_or(Error::Missing)?;
+        let before = changeable(schema, &own, precondition)?;
         let data = patch.apply(before.data, BOUNDS)?;
         let expires_at = ttl_seconds.map(|seconds| now.plus_seconds(seconds)).or(before.expires_at);
-        let stamp = stamps.next(now, Some(found.own.stamp()));
+        let stamp = stamps.next(now, Some(own.stamp()));
         let document = Document::new(stamp, schema.version(), expires_at, data);
         self.write(id, OWN, &document, now).await?;
-        Ok(serve(schema, &Found { own: document, copy: None })?)
+        Ok(serve(schema, &document)?)
     }
 
     /// Removes the document `id`, also when it is not there. One delete, or two where copies can exist.
@@ -273,14 +282,14 @@ impl<S: Store + Clone + 'static> Documents<S> {
         if precondition.is_none() && schema.version_highest() <= schema.version() {
             return Ok(None);
         }
-        match self.find(schema, id, now).await? {
+        match self.find(id, now).await? {
             None if precondition.holds(None) => Ok(None),
             None => Err(Error::PreconditionFailed),
-            Some(found) => changeable(schema, &found, precondition).map(|_| Some(found.own)),
+            Some(own) => changeable(schema, &own, precondition).map(|_| Some(own)),
         }
     }
 
-    /// A page of documents. The cursor is not yet fit for strangers: seal it to tenant and collection. One list.
+    /// A page of at most `limit` documents, 1 to 1000; fewer where copies lie between them. The cursor is not yet fit for strangers: seal it to tenant and collection. One list.
     ///
     /// # Errors
     ///
@@ -299,77 +308,26 @@ impl<S: Store + Clone + 'static> Documents<S> {
     }
 }
 
-/// The document that `found` gives in the schema's version.
-fn serve(schema: &impl Migrate, found: &Found) -> Result<Served, MigrationError> {
-    let base = found.copy.as_ref().unwrap_or(&found.own);
-    let (from, to) = (base.version(), schema.version());
-    let data = if from < to { schema.migrate(from, base.data().clone())? } else { base.data().clone() };
+/// The document that `own` is in the schema's version.
+fn serve(schema: &impl Migrate, own: &Document) -> Result<Served, MigrationError> {
+    let (from, to) = (own.version(), schema.version());
+    let data = if from < to { schema.migrate(from, own.data().clone())? } else { own.data().clone() };
     Ok(Served {
         etag: entity_tag(&data),
         data,
         version: from.max(to),
         migrated_from: (from < to).then_some(from),
         read_only: from > to,
-        updated_at: found.own.stamp().at(),
-        expires_at: found.own.expires_at(),
+        updated_at: own.stamp().at(),
+        expires_at: own.expires_at(),
     })
 }
 
 /// The document that may be replaced.
-fn changeable(schema: &impl Migrate, found: &Found, precondition: &Precondition) -> Result<Served, Error> {
-    let served = serve(schema, found)?;
+fn changeable(schema: &impl Migrate, own: &Document, precondition: &Precondition) -> Result<Served, Error> {
+    let served = serve(schema, own)?;
     if served.read_only {
         return Err(Error::Newer(served.version));
     }
     if precondition.holds(Some(&served.etag)) { Ok(served) } else { Err(Error::PreconditionFailed) }
-}
-
-/// The collections of one tenant.
-#[derive(Clone, Debug)]
-pub struct Collections<S> {
-    store: S,
-    space: KeySpace,
-    known: Recent<(Collection, Timestamp)>,
-}
-
-impl<S: Store> Collections<S> {
-    /// The collections of `tenant`; `known` is the isolate's memory.
-    pub fn new(store: S, tenant: &Tenant, known: Recent<(Collection, Timestamp)>) -> Self {
-        Self { store, space: tenant.space("collection"), known }
-    }
-
-    /// The schema of the collection `name`, or nothing. One read, none while the isolate remembers it.
-    ///
-    /// # Errors
-    ///
-    /// KV failed, or the schema is unreadable.
-    pub async fn read(&self, name: &str, now: Timestamp) -> Result<Option<Collection>, kv::Error> {
-        let key = self.space.key(&[name]);
-        if let Some((collection, at)) = self.known.get(key.as_str())
-            && now < at.plus_seconds(SCHEMA_SECONDS)
-        {
-            return Ok(Some(collection));
-        }
-        let found: Option<Collection> = decode_found(self.store.get(&key, Read::default()).await?)?;
-        match &found {
-            Some(collection) => self.known.put(key.as_str(), (collection.clone(), now)),
-            None => self.known.remove(key.as_str()),
-        }
-        Ok(found)
-    }
-
-    /// Publishes `collection` as the schema `name`. One read, because it must not forget that there was a higher
-    /// version once, and one write.
-    ///
-    /// # Errors
-    ///
-    /// KV failed.
-    pub async fn publish(&self, name: &str, collection: Collection, now: Timestamp) -> Result<Collection, kv::Error> {
-        let key = self.space.key(&[name]);
-        let before: Option<Collection> = decode_found(self.store.get(&key, Read::default()).await?)?;
-        let collection = collection.after(before.as_ref());
-        self.store.put(&key, &encode(&collection)?, Write::default()).await?;
-        self.known.put(key.as_str(), (collection.clone(), now));
-        Ok(collection)
-    }
 }

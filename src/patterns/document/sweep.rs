@@ -8,15 +8,15 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::record::Pair;
-use super::{Document, Documents, Found, MIGRATED, Migrate, OWN, serve};
+use super::{Document, Documents, MIGRATED, Migrate, OWN, serve};
 use crate::clock::Timestamp;
-use crate::kv::codec::{decode, decode_found};
+use crate::kv::codec::decode;
 use crate::kv::limits::BULK_KEYS_MAX;
 use crate::kv::{self, Read, Store};
 
 /// Errors that a report tells one by one.
 pub const ERRORS_MAX: usize = 20;
-/// Documents that one step looks at, at most.
+/// Keys that one step looks at, at most.
 const BUDGET_MAX: u32 = 250;
 /// Age from which a copy without its original is garbage, in seconds: an original can be listed later than its copy.
 const ORPHAN_SECONDS: u64 = 3600;
@@ -26,7 +26,7 @@ const ORPHAN_SECONDS: u64 = 3600;
 pub struct Sweep {
     /// Whether nothing is written.
     pub dry_run: bool,
-    /// Documents to look at, 1 to 250.
+    /// Keys to look at, 1 to 250: documents, and copies of documents.
     pub budget: u32,
     /// Where the step before ended.
     pub cursor: Option<String>,
@@ -71,13 +71,13 @@ impl SweepReport {
 }
 
 impl<S: Store + Clone + 'static> Documents<S> {
-    /// One step of a sweep. One list, one read per document that is behind (two where it has a copy), and one write.
+    /// One step of a sweep. One list, and per document that is behind one read and one write.
     ///
     /// # Errors
     ///
     /// The list or a bulk read failed, or the cursor is not one. What was written until then stays good.
     pub async fn sweep(&self, schema: &impl Migrate, order: &Sweep, now: Timestamp) -> Result<SweepReport, kv::Error> {
-        let pairs = self.pairs(order.budget.clamp(1, BUDGET_MAX) * 2, order.cursor.as_deref()).await?;
+        let pairs = self.pairs(order.budget.clamp(1, BUDGET_MAX), order.cursor.as_deref()).await?;
         let mut report = SweepReport { cursor: pairs.cursor, ..SweepReport::default() };
         let mut behind = Vec::new();
         for pair in &pairs.pairs {
@@ -91,10 +91,10 @@ impl<S: Store + Clone + 'static> Documents<S> {
             let version = pair.valid_copy().or(pair.own.as_ref()).map(|newest| newest.version);
             *report.versions.entry(version.unwrap_or(0)).or_default() += 1;
             if version.is_none_or(|version| version < schema.version()) {
-                behind.push((id, pair.valid_copy().is_some()));
+                behind.push(id);
             }
         }
-        for batch in behind.chunks(BULK_KEYS_MAX / 2) {
+        for batch in behind.chunks(BULK_KEYS_MAX) {
             self.migrate_batch(schema, batch, order.dry_run, now, &mut report).await?;
         }
         Ok(report)
@@ -114,23 +114,17 @@ impl<S: Store + Clone + 'static> Documents<S> {
     async fn migrate_batch(
         &self,
         schema: &impl Migrate,
-        batch: &[(String, bool)],
+        batch: &[String],
         dry_run: bool,
         now: Timestamp,
         report: &mut SweepReport,
     ) -> Result<(), kv::Error> {
-        let parts = |(id, copied): &(String, bool)| {
-            let copy = copied.then(|| self.key(id, MIGRATED));
-            std::iter::once(self.key(id, OWN)).chain(copy).collect::<Vec<_>>()
-        };
-        let keys: Vec<_> = batch.iter().flat_map(parts).collect();
-        let mut values = self.store.get_many(&keys, Read::default()).await?.into_iter();
-        for (id, copied) in batch {
-            let own = values.next().flatten();
-            let copy = if *copied { values.next().flatten() } else { None };
+        let keys: Vec<_> = batch.iter().map(|id| self.key(id, OWN)).collect();
+        let values = self.store.get_many(&keys, Read::default()).await?;
+        for (id, own) in batch.iter().zip(values) {
             // What has gone since it was listed needs nothing.
             let Some(own) = own else { continue };
-            match migrate_one(schema, &own, copy, now) {
+            match migrate_one(schema, &own, now) {
                 Err(why) => report.fail(id, &why),
                 Ok(None) => {}
                 Ok(Some(_)) if dry_run => report.migrated += 1,
@@ -145,19 +139,11 @@ impl<S: Store + Clone + 'static> Documents<S> {
 }
 
 /// The copy to write for the original in `own`; nothing when there is nothing to do. The error is fit for clients.
-fn migrate_one(
-    schema: &impl Migrate,
-    own: &[u8],
-    copy: Option<Vec<u8>>,
-    now: Timestamp,
-) -> Result<Option<Document>, String> {
+fn migrate_one(schema: &impl Migrate, own: &[u8], now: Timestamp) -> Result<Option<Document>, String> {
     let own: Document = decode(own).map_err(|_| "the stored record is unreadable".to_owned())?;
     if !own.is_live(now) {
         return Ok(None);
     }
-    let copy = decode_found::<Document>(copy).ok().flatten();
-    let copy = copy.filter(|copy| copy.is_copy_of(&own) && copy.version() <= schema.version());
-    let found = Found { own, copy };
-    let served = serve(schema, &found).map_err(|error| error.to_string())?;
-    Ok(served.migrated_from.map(|_| found.own.migrated(served.version, served.data, now)))
+    let served = serve(schema, &own).map_err(|error| error.to_string())?;
+    Ok(served.migrated_from.map(|_| own.migrated(served.version, served.data, now)))
 }

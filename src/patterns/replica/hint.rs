@@ -5,7 +5,7 @@
 
 use super::{Outcome, Replicas, Value, read_copy};
 use crate::clock::Clock;
-use crate::kv::{self, PageKey, PageRequest, Prefix, Read, Store, Write};
+use crate::kv::{self, PageKey, PageRequest, Prefix, Read, Store, Write, position};
 
 /// How long a hint is kept, in seconds (7 days).
 const HINT_SECONDS: u64 = 7 * 86_400;
@@ -66,6 +66,24 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Replicas<S, C> {
         Ok(handed)
     }
 
+    /// [`Replicas::hand_off`] of `budget` hints of each replica in turn, each from where its last turn ended: for a timer.
+    /// One failure per replica whose hints could not be looked through; the others' turns are not affected.
+    pub async fn hand_off_all(&self, budget: u32) -> (HandedOff, Vec<kv::Error>) {
+        let (mut all, mut failures) = (HandedOff::default(), Vec::new());
+        for (index, holder) in self.members.iter().enumerate() {
+            let outcome = position::resume(&holder.store, &self.progress, async |cursor| {
+                let mut handed = self.hand_off(index, &HandOff { budget, cursor }).await?;
+                let cursor = handed.cursor.take();
+                Ok((handed, cursor))
+            });
+            match outcome.await {
+                Ok(handed) => (all.done, all.kept) = (all.done + handed.done, all.kept + handed.kept),
+                Err(error) => failures.push(error),
+            }
+        }
+        (all, failures)
+    }
+
     /// Whether every replica showed the hinted value or a newer one, so that the hint could be dropped.
     async fn hand_off_one(&self, store: &S, prefix: &Prefix, listed: &PageKey) -> Result<bool, kv::Error> {
         let key = listed.metadata.as_deref().and_then(|text| serde_json::from_slice::<String>(text.as_bytes()).ok());
@@ -76,7 +94,8 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Replicas<S, C> {
             let shown = read_copy(&replica.store, &self.values.key(&[&key]), Read::FRESHEST).await;
             if !matches!(&shown, Ok(Some(copy)) if copy.stamp >= value.stamp) {
                 everywhere = false;
-                self.bring_up(replica, &key, &value).await?;
+                // One that fails keeps the hint alive, and must not keep the others from their value.
+                let _ = self.bring_up(replica, &key, &value).await;
             }
         }
         if everywhere {

@@ -153,6 +153,8 @@ pub struct Replicas<S, C> {
     clock: C,
     values: KeySpace,
     hints: KeySpace,
+    /// In each replica, how far its hints were looked through.
+    progress: Key,
 }
 
 /// What one replica said of one key.
@@ -164,7 +166,9 @@ struct Copy {
 impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Replicas<S, C> {
     /// The keys of `tenant` in `replicas`, in the order in which they are asked when none is near.
     pub fn new(replicas: Vec<Replica<S>>, clock: C, tenant: &Tenant) -> Self {
-        Self { members: replicas, clock, values: tenant.space("replicated"), hints: tenant.space("replicated-hint") }
+        let [values, hints, progress] =
+            ["replicated", "replicated-hint", "replicated-hand-off"].map(|resource| tenant.space(resource));
+        Self { members: replicas, clock, values, hints, progress: progress.key(&["position"]) }
     }
 
     /// Writes `content` under `key` for `ttl_seconds`, or for ever, to every replica. One write each.
