@@ -13,7 +13,7 @@ use json_patch::{
     AddOperation, CopyOperation, MoveOperation, PatchErrorKind, PatchOperation, RemoveOperation, ReplaceOperation,
     TestOperation, patch_unsafe,
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
@@ -72,7 +72,15 @@ pub enum Patch {
     /// A JSON Merge Patch.
     Merge(Value),
     /// The operations of a JSON Patch.
-    Operations(Vec<PatchOperation>),
+    Operations(#[serde(deserialize_with = "operations_again")] Vec<PatchOperation>),
+}
+
+/// Operations that were written out by this code. By way of [`Patch::operations`], for the same reason as [`operation`].
+fn operations_again<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<PatchOperation>, D::Error> {
+    match Patch::operations(Value::deserialize(deserializer)?) {
+        Ok(Patch::Operations(operations)) => Ok(operations),
+        _ => Err(serde::de::Error::custom("not operations")),
+    }
 }
 
 impl Patch {

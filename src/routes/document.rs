@@ -11,7 +11,9 @@ use super::reply::{Consistency, Reply};
 use super::{Access, AppStore, Context, Outcome, Route, page, patch, route};
 use crate::clock::Timestamp;
 use crate::kv;
-use crate::patterns::document::{BOUNDS, Collection, Collections, Documents, Error, Migrate, Served, Sweep, VERSION_MAX, WriteBack};
+use crate::patterns::document::{
+    BOUNDS, Collection, Collections, Documents, Error, Migrate, Served, Sweep, VERSION_MAX, WriteBack,
+};
 use crate::recent::Recent;
 use crate::stamp::Stamps;
 use crate::worker::random::WorkerRandom;

@@ -218,6 +218,21 @@ fn only_what_does_no_harm_twice_is_asked_twice() {
 }
 
 #[test]
+fn a_question_reaches_the_object_as_it_was_asked() {
+    let found = block_on(world().preferences.find("ada")).unwrap();
+    let operations = json!([
+        {"op":"test","path":"/theme","value":null}, {"op":"add","path":"/a~1b","value":{"c":[1]}}, {"op":"remove","path":"/x"},
+        {"op":"replace","path":"","value":{}}, {"op":"move","from":"/x","path":"/y"}, {"op":"copy","from":"/x","path":"/-"},
+    ]);
+    for patch in [Patch::operations(operations).unwrap(), Patch::Merge(json!({"theme":null})), Patch::Merge(json!(7))] {
+        let request = Request::new(&found, Some((Change::Patch(patch), if_match("\"x\""))));
+        let text = serde_json::to_string(&request).unwrap();
+        let again: Request = serde_json::from_str(&text).unwrap();
+        assert_eq!(again, request, "{text}");
+    }
+}
+
+#[test]
 fn what_it_costs_and_what_the_object_keeps() {
     let mut world = world();
     world.read();

@@ -76,7 +76,7 @@ impl<S: Store> Collections<S> {
     {
         let progress = self.tenant.space("collection-sweep").key(&["position"]);
         position::resume(&self.store, &progress, async |cursor| {
-            let from = cursor.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+            let from = cursor.and_then(|text| serde_json::from_slice(text.as_bytes()).ok()).unwrap_or_default();
             let (swept, position) = self.sweep_page(from, budget, now).await?;
             Ok((swept, position.and_then(|position| serde_json::to_string(&position).ok())))
         })
@@ -172,6 +172,6 @@ struct Position {
 }
 
 fn collection_name(all: &Prefix, key: &PageKey) -> Option<String> {
-    let told = key.metadata.as_deref().and_then(|text| serde_json::from_str(text).ok());
+    let told = key.metadata.as_deref().and_then(|text| serde_json::from_slice(text.as_bytes()).ok());
     told.or_else(|| all.rest(&key.name).and_then(unescape))
 }
