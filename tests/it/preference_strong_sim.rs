@@ -143,13 +143,13 @@ fn run(seed: u64, profile: Profile, is_strong: bool) -> (Rc<Told>, u64) {
     }
     assert!(world.run().is_ok(), "seed {seed} got stuck");
     let last = Rc::new(Cell::new(0));
-    let (isolate, seen, asked) = (world.isolate(0), last.clone(), world.clone());
+    let (isolate, found, asked) = (world.isolate(0), last.clone(), world.clone());
     let preferences = Preferences::new(wrapped(&isolate, "CONFIG"), &tenant("acme"), Recent::new(8));
     let client = Client { stamps: Stamps::new(&isolate.random()), isolate, preferences };
     world.spawn(async move {
         for _ in 0..50 {
             if let Some((Ok(view), _)) = client.ask(&objects, None).await {
-                seen.set(number(&view));
+                found.set(number(&view));
                 return;
             }
             asked.sleep(5000).await;
