@@ -235,6 +235,11 @@ impl Fields {
         }
     }
 
+    /// Whether `name` is there and not `null`.
+    pub fn has(&self, name: &str) -> bool {
+        self.0.get(name).is_some_and(|value| !value.is_null())
+    }
+
     /// The value of `name`, whatever it is.
     pub fn take(&mut self, name: &str) -> Option<Value> {
         self.0.remove(name).filter(|value| !value.is_null())

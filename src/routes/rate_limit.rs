@@ -3,11 +3,12 @@
 //! Checking needs only the scope `rate-limits:read`, so that an application's token cannot change its own limits.
 
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use worker::Request;
 
 use super::conditional::{Conditions, etag};
-use super::extract::{self, Query, missing, path_id};
+use super::extract::{self, Fields, Query, missing, path_id};
 use super::problem::Problem;
 use super::reply::{Consistency, Reply};
 use super::{Access, App, Context, Outcome, Route, page, route};
@@ -16,7 +17,9 @@ use crate::patterns::rate_limit::approximate::{Approximate, Counts};
 use crate::patterns::rate_limit::header::{self, DRAFT};
 use crate::patterns::rate_limit::local::Local;
 use crate::patterns::rate_limit::policy::{self, LIMIT_MAX};
+use crate::patterns::rate_limit::several::{self, IDENTIFIERS_MAX, Outcome as Checked};
 use crate::patterns::rate_limit::{Algorithm, Decision, Mode, OnFailure, Policy, PolicyInvalid, exact, normalise};
+use crate::worker::objects::CallError;
 
 const READ: Access = Access::Read(&["rate-limits"]);
 const WRITE: Access = Access::Write(&["rate-limits"]);
@@ -28,9 +31,6 @@ pub(super) const ROUTES: &[Route] = &[
     route!(GET "/v1/rate-limits", READ, list),
     route!(POST "/v1/rate-limits/:policy/check", READ, check),
 ];
-
-/// When to come back after a refusal that no count stands behind, in seconds.
-const FAILURE_RETRY_SECONDS: u64 = 5;
 
 const ALGORITHMS: &[(&str, Algorithm)] = &[
     ("token-bucket", Algorithm::TokenBucket),
@@ -56,12 +56,15 @@ struct Named {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Verdict {
+struct Verdict<'a> {
     allowed: bool,
     limit: u64,
     remaining: u64,
     reset_seconds: u64,
     mode: Mode,
+    /// Of several identifiers the one that the numbers are of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    identifier: Option<&'a str>,
     /// Nothing was counted: the policy's `onFailure` answered.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     degraded: bool,
@@ -169,87 +172,157 @@ async fn policy_of(app: &App, name: &str) -> Result<Option<Policy>, Problem> {
     }
 }
 
+/// Who is checked: `identifier`, or each of `identifiers` once, in an order of their own.
+struct Who {
+    /// What is counted, and how the caller wrote it.
+    identifiers: Vec<(String, String)>,
+    /// Whether the caller gave a list, and wants to know which of it decided.
+    is_list: bool,
+}
+
+impl Who {
+    fn of(fields: &mut Fields) -> Result<Self, Problem> {
+        let is_list = fields.has("identifiers");
+        if !is_list {
+            let identifier = fields.id("identifier")?;
+            return Ok(Self { identifiers: vec![(normalise(&identifier), identifier)], is_list });
+        }
+        if fields.has("identifier") {
+            return Err(Problem::invalid("identifiers", "Give either `identifier` or `identifiers`."));
+        }
+        let given = fields.texts("identifiers", IDENTIFIERS_MAX, extract::ID_BYTES_MAX)?;
+        if given.is_empty() {
+            return Err(Problem::invalid("identifiers", format!("Must have 1 to {IDENTIFIERS_MAX} items.")));
+        }
+        let mut identifiers: Vec<_> = given.into_iter().map(|given| (normalise(&given), given)).collect();
+        identifiers.sort();
+        identifiers.dedup_by(|(one, _), (other, _)| one == other);
+        Ok(Self { identifiers, is_list })
+    }
+
+    fn counted(&self) -> Vec<&str> {
+        self.identifiers.iter().map(|(counted, _)| counted.as_str()).collect()
+    }
+
+    /// The one in this place, as the caller wrote it, if it must be told apart.
+    fn named(&self, place: usize) -> Option<&str> {
+        self.identifiers.get(place).map(|(_, given)| given.as_str()).filter(|_| self.is_list)
+    }
+}
+
 async fn check(request: Request, context: Context) -> Outcome {
     let (app, name) = (&context.data, path_id(&context, "policy")?);
     let mut fields = extract::object(&request, extract::JSON_BYTES_MAX).await?;
-    let identifier = normalise(&fields.id("identifier")?);
+    let who = Who::of(&mut fields)?;
     let cost = fields.count("cost", 1..=LIMIT_MAX)?.unwrap_or(1);
     let peek = fields.boolean("peek")?.unwrap_or(false);
     fields.finish()?;
     let (tenant, local) = (&app.caller()?.tenant, LOCAL.with(Clone::clone));
-    if let Some((policy, decision)) = local.denied(tenant, &name, &identifier, cost, app.now()) {
-        return Ok(verdict(&name, &policy, decision, false));
+    for (place, identifier) in who.counted().into_iter().enumerate() {
+        if let Some((policy, decision)) = local.denied(tenant, &name, identifier, cost, app.now()) {
+            let denied = Checked { place, decision, degraded: false };
+            return Ok(verdict(&name, &policy, &who, &denied));
+        }
     }
     let policy = policy_of(app, &name).await?.ok_or_else(no_policy)?;
     if cost > policy.limit {
         let detail = format!("The policy's limit is {}: a greater cost is never admitted.", policy.limit);
         return Err(Problem::invalid("cost", detail));
     }
-    let decision = match policy.mode {
+    let identifiers = who.counted();
+    let checked = match policy.mode {
         Mode::Approximate => {
             let counts = COUNTS.with(Clone::clone);
             let store = app.store_once("COUNTERS")?;
             let limits = Approximate::new(store, app.clock, app.random, tenant.clone(), counts);
-            limits.check((&name, &policy), &identifier, cost, peek, &app.background)
+            several::check_at_once(&identifiers, peek, |identifier, peek| {
+                limits.check((&name, &policy), identifier, cost, peek, &app.background)
+            })
         }
         Mode::Exact => {
-            let object = app.object("LIMITER", exact::object_name(tenant, &name, &identifier));
-            let question = exact::Request { policy: policy.clone(), cost, peek };
-            // Asking twice could count twice, unless it only looks.
-            match object.ask::<_, Decision>((tenant.id(), &name), question, peek).await {
-                Ok(decision) => decision,
-                Err(error) => {
-                    worker::console_error!("a limit was answered without its count: {error}");
-                    return Ok(verdict(&name, &policy, uncounted(&policy), true));
-                }
-            }
+            let question = exact::Question { policy: policy.clone(), cost, peek };
+            several::check(&Objects { app, tenant, name: &name }, &identifiers, &question).await
         }
     };
-    local.remember(tenant, (&name, &policy), &identifier, cost, decision, app.now());
-    Ok(verdict(&name, &policy, decision, false))
+    let checked = checked.ok_or_else(|| missing("identifier"))?;
+    if let Some(identifier) = identifiers.get(checked.place).filter(|_| !checked.degraded) {
+        local.remember(tenant, (&name, &policy), identifier, cost, checked.decision, app.now());
+    }
+    Ok(verdict(&name, &policy, &who, &checked))
 }
 
-/// What the policy says where the count cannot be had.
-fn uncounted(policy: &Policy) -> Decision {
-    let allowed = policy.on_failure == OnFailure::Allow;
-    Decision {
-        allowed,
-        limit: policy.limit,
-        remaining: 0,
-        reset_seconds: FAILURE_RETRY_SECONDS,
-        next_seconds: FAILURE_RETRY_SECONDS,
-        retry_after_seconds: (!allowed).then_some(FAILURE_RETRY_SECONDS),
+/// The objects that count under a policy.
+struct Objects<'a> {
+    app: &'a App,
+    tenant: &'a Tenant,
+    name: &'a str,
+}
+
+impl Objects<'_> {
+    async fn ask<A: DeserializeOwned>(
+        &self,
+        identifier: &str,
+        request: exact::Request,
+        repeatable: bool,
+    ) -> Result<A, CallError> {
+        let object = self.app.object("LIMITER", exact::object_name(self.tenant, self.name, identifier));
+        let outcome = object.ask((self.tenant.id(), self.name), request, repeatable).await;
+        outcome.inspect_err(|error| worker::console_error!("a limit's count cannot be had: {error}"))
     }
 }
 
-fn verdict(name: &str, policy: &Policy, decision: Decision, degraded: bool) -> Reply {
-    let Decision { allowed, limit, remaining, reset_seconds, .. } = decision;
+impl several::Counts for Objects<'_> {
+    type Lost = CallError;
+
+    async fn check(&self, identifier: &str, question: &exact::Question) -> Result<exact::Answer, CallError> {
+        // Asking twice could count twice, unless it only looks.
+        self.ask(identifier, exact::Request::Check(question.clone()), question.peek).await
+    }
+
+    async fn give_back(&self, identifier: &str, taken: exact::Taken) {
+        // What is lost stays used until it comes back by time; twice could give back somebody else's.
+        drop(self.ask::<()>(identifier, exact::Request::GiveBack(taken), false).await);
+    }
+}
+
+fn verdict(name: &str, policy: &Policy, who: &Who, checked: &Checked) -> Reply {
+    let Checked { place, decision, degraded } = *checked;
     let fields = [
         ("RateLimit-Policy", header::policy(DRAFT, name, policy)),
         ("RateLimit", header::limit(DRAFT, name, &decision)),
     ];
     let is_sure = policy.mode == Mode::Exact && !degraded;
     let consistency = if is_sure { Consistency::Strong } else { Consistency::Eventual };
-    let body = Verdict { allowed, limit, remaining, reset_seconds, mode: policy.mode, degraded };
-    let mut reply = if allowed {
-        Reply::json(200, &body)
-    } else {
-        let detail = if degraded {
-            "The count cannot be had at the moment, and the policy denies then."
-        } else {
-            "The quota of this identifier is used up."
-        };
-        let mut problem = Problem::new(429, "quota-exceeded", "The quota is exceeded", detail);
-        if let Ok(Value::Object(members)) = serde_json::to_value(&body) {
-            for (member, value) in members {
-                problem = problem.with(&member, value);
-            }
-        }
-        let retry_after = header::retry_after(&decision).unwrap_or(reset_seconds).max(1);
-        problem.into_reply().header("Retry-After", retry_after.to_string())
+    let body = Verdict {
+        allowed: decision.allowed,
+        limit: decision.limit,
+        remaining: decision.remaining,
+        reset_seconds: decision.reset_seconds,
+        mode: policy.mode,
+        identifier: who.named(place),
+        degraded,
     };
+    let mut reply = if decision.allowed { Reply::json(200, &body) } else { exceeded(name, &decision, &body) };
     for (field, value) in fields {
         reply = reply.header(field, value);
     }
     reply.consistency(consistency)
+}
+
+/// 429, with the verdict and, as the draft wants it, the policies that were violated.
+fn exceeded(name: &str, decision: &Decision, body: &Verdict<'_>) -> Reply {
+    let detail = if body.degraded {
+        "The count cannot be had at the moment, and the policy denies then."
+    } else {
+        "The quota of this identifier is used up."
+    };
+    let problem = Problem::new(429, "quota-exceeded", "The quota is exceeded", detail);
+    let mut problem = problem.with("violated-policies", vec![name]);
+    if let Ok(Value::Object(members)) = serde_json::to_value(body) {
+        for (member, value) in members {
+            problem = problem.with(&member, value);
+        }
+    }
+    let retry_after = header::retry_after(decision).unwrap_or(decision.reset_seconds).max(1);
+    problem.into_reply().header("Retry-After", retry_after.to_string())
 }

@@ -29,6 +29,7 @@ mod preference_strong;
 mod preference_strong_sim;
 mod profile;
 mod rate_limit;
+mod rate_limit_several;
 mod register_sim;
 mod replica;
 mod resilience;

@@ -5,12 +5,12 @@ use kv_patterns::background::Deferred;
 use kv_patterns::clock::{ManualClock, Timestamp};
 use kv_patterns::kv::{MemoryStore, Meter, Metered, PageRequest};
 use kv_patterns::patterns::rate_limit::approximate::{Approximate, Counts};
-use kv_patterns::patterns::rate_limit::exact::{self, Request, State};
+use kv_patterns::patterns::rate_limit::exact::{self, Question, State};
 use kv_patterns::patterns::rate_limit::header::{self, Draft};
 use kv_patterns::patterns::rate_limit::local::Local;
 use kv_patterns::patterns::rate_limit::policy::{self, LIMIT_MAX, WINDOW_SECONDS_MAX};
 use kv_patterns::patterns::rate_limit::{
-    Algorithm, Decision, Mode, OnFailure, Policy, PolicyInvalid, Usage, most_restrictive, normalise,
+    Algorithm, Decision, Mode, OnFailure, Policy, PolicyInvalid, Usage, normalise,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -135,6 +135,45 @@ proptest! {
         }
     }
 
+    /// Units that are given back leave nothing behind, and never more room than if they had not been taken.
+    #[test]
+    fn giving_back_never_overshoots_and_at_once_it_changes_nothing(
+        algorithm in 0..3_usize, limit in 1..20_u64, window in 1..30_u64, steps in steps(), held in vec((1..5_u64, 0..4_usize), 60),
+    ) {
+        let policy = policy(ALGORITHMS[algorithm], limit, window);
+        let (mut usage, mut log, mut now) = (Usage::new(policy.algorithm, START), Log::default(), START);
+        // What is to be given back, and after how many steps.
+        let mut due: Vec<(usize, u64, Timestamp)> = Vec::new();
+        for (step, ((wait, cost), (units, after))) in steps.into_iter().zip(held).enumerate() {
+            now = now.plus_millis(wait);
+            let before = usage.clone().at(&policy, now);
+            let (taken, decision) = usage.check(&policy, units, false, now);
+            if decision.allowed && after == 0 {
+                usage = taken.give_back(&policy, units, now, now);
+                prop_assert_eq!(&usage, &before);
+            } else {
+                if decision.allowed {
+                    due.push((step + after, units, now));
+                }
+                usage = taken;
+            }
+            let (next, decision) = usage.check(&policy, cost, false, now);
+            usage = next;
+            if decision.allowed {
+                let allowed = match policy.algorithm {
+                    Algorithm::TokenBucket => log.bucket_allows(&policy, cost, now.millis()),
+                    Algorithm::FixedWindow => log.fixed_allows(&policy, cost, now.millis()),
+                    Algorithm::SlidingWindow => log.sliding_allows(&policy, cost, now.millis(), 0),
+                };
+                prop_assert!(allowed, "overshot at {:?}", now);
+                log.0.push((now.millis(), cost));
+            }
+            for (_, units, then) in due.extract_if(.., |(at, ..)| *at <= step) {
+                usage = usage.give_back(&policy, units, then, now);
+            }
+        }
+    }
+
     #[test]
     fn retry_after_is_enough_and_never_a_second_too_long(
         algorithm in 0..3_usize, limit in 1..20_u64, window in 1..30_u64, steps in steps(), cost in 1..20_u64,
@@ -244,7 +283,9 @@ fn an_object_goes_by_the_newest_policy_and_keeps_what_was_used() {
     let old = policy(Algorithm::TokenBucket, 10, 60);
     let new = Policy { updated_at: START.plus_seconds(1), ..policy(Algorithm::FixedWindow, 12, 3600) };
     let ask = |state: Option<&State>, policy: &Policy, cost| {
-        exact::decide(state, &Request { policy: policy.clone(), cost, peek: false }, START)
+        let question = Question { policy: policy.clone(), cost, peek: false };
+        let (state, answer) = exact::decide(state, &question, START);
+        (state, answer.decision)
     };
     let (state, decision) = ask(None, &old, 8);
     assert_eq!((decision.allowed, decision.remaining), (true, 2));
@@ -260,12 +301,13 @@ fn an_object_goes_by_the_newest_policy_and_keeps_what_was_used() {
 fn an_object_forgets_itself_only_when_that_changes_no_answer() {
     for algorithm in ALGORITHMS {
         let policy = policy(algorithm, 5, 60);
-        let request = Request { policy: policy.clone(), cost: 3, peek: false };
+        let request = Question { policy: policy.clone(), cost: 3, peek: false };
         let (state, _) = exact::decide(None, &request, START);
         assert!(!state.usage.is_empty(&policy, START.plus_seconds(1)));
         let at = exact::forget_at(&state, START);
         assert!(state.usage.is_empty(&policy, at));
-        assert_eq!(exact::decide(Some(&state), &request, at).1, exact::decide(None, &request, at).1, "{algorithm:?}");
+        let decided = |state| exact::decide(state, &request, at).1.decision;
+        assert_eq!(decided(Some(&state)), decided(None), "{algorithm:?}");
     }
 }
 
@@ -329,14 +371,6 @@ fn an_ipv6_address_counts_as_its_network_and_addresses_have_one_form() {
     check("192.0.2.1", "192.0.2.1");
     check("user:42", "user:42");
     check("2001:db8:1:2::/64", "2001:db8:1:2::/64");
-}
-
-#[test]
-fn of_several_decisions_the_most_restrictive_counts() {
-    let allowed = |remaining| Decision { allowed: true, remaining, retry_after_seconds: None, ..denied(1) };
-    assert_eq!(most_restrictive(&[allowed(3), denied(5), denied(9)]), Some(denied(9)));
-    assert_eq!(most_restrictive(&[allowed(3), allowed(2)]), Some(allowed(2)));
-    assert_eq!(most_restrictive(&[]), None);
 }
 
 #[test]

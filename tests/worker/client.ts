@@ -68,6 +68,9 @@ function checkAlways(route: string, method: string, { status, headers, body, tex
 /** The KV operations a reply says it took. */
 export const cost = ({ headers }: Answer) => /desc="(.*)"/.exec(headers.get("server-timing") ?? "")?.[1];
 
+/** The calls to Durable Objects that a request made. */
+export const objectCalls = ({ headers }: Answer) => Number(headers.get("x-test-object-calls"));
+
 /** A problem's status, slug and field, for comparison in one line. */
 export const problem = ({ status, headers, body }: Answer) => {
   if (headers.get("content-type") !== "application/problem+json") return `${status} is not a problem`;

@@ -3,6 +3,7 @@
 // `X-Test-Faults: SESSIONS.get=hang, SESSIONS.put=after` makes every get of that namespace hang and every put fail after
 // it took effect, and `SESSIONS.get=corrupt` makes it find records that are unreadable; `COUNTER.fetch=down` makes every call of that class's objects fail; `X-Test-Env: {"API_TOKENS":null}` changes variables. `X-Test-Trap: 1` ends the Wasm instance: its first
 // call to JavaScript throws what a trap throws, which passes through Rust as a trap does. All for that one request.
+// Every reply says in `X-Test-Object-Calls` how many calls to Durable Objects its request made.
 import worker from "../../src/worker/entry.js";
 
 export * from "../../src/worker/entry.js";
@@ -38,22 +39,26 @@ function unreadable(keys: string | string[]): ArrayBuffer | Map<string, string> 
   return typeof keys === "string" ? (new TextEncoder().encode(damaged).buffer as ArrayBuffer) : new Map(keys.map((key) => [key, damaged]));
 }
 
-/** An object namespace whose calls fail: `COUNTER.fetch=down`. Its name is what the platform crate looks for. */
+/** An object namespace whose calls are counted and may fail. Its name is what the platform crate looks for. */
 class DurableObjectNamespace {
   #namespace: globalThis.DurableObjectNamespace;
-  #fault: Fault;
+  #calls: { count: number };
+  #fault: Fault | undefined;
   #failures = 0;
 
-  constructor(namespace: globalThis.DurableObjectNamespace, fault: Fault) {
+  constructor(namespace: globalThis.DurableObjectNamespace, calls: { count: number }, fault?: Fault) {
     this.#namespace = namespace;
+    this.#calls = calls;
     this.#fault = fault;
   }
 
   getByName(name: string) {
     return {
       fetch: async (request: Request): Promise<Response> => {
+        this.#calls.count++;
         const fault = this.#fault;
         const call = () => this.#namespace.getByName(name).fetch(request);
+        if (fault === undefined) return call();
         if (fault === "hang") return new Promise(() => {});
         if (fault === "throttled") throw Object.assign(new Error("Durable Object is overloaded."), { overloaded: true });
         // `after` and `twice` fail the first time only: after it took effect, or before.
@@ -65,19 +70,19 @@ class DurableObjectNamespace {
   }
 }
 
-function withFaults(env: Cloudflare.Env, plan: string): Cloudflare.Env {
+const OBJECTS = ["COUNTER", "LIMITER", "LOCK"] as const;
+
+function withFaults(env: Cloudflare.Env, plan: string, calls: { count: number }): Cloudflare.Env {
   const faults = new Map<string, Map<Operation, Fault>>();
-  for (const item of plan.split(",")) {
+  for (const item of plan.split(",").filter((item) => item !== "")) {
     const [, binding, operation, fault] = /^\s*(\w+)\.(\w+)=(\w+)\s*$/.exec(item)!;
     const ofBinding = faults.get(binding!) ?? new Map<Operation, Fault>();
     faults.set(binding!, ofBinding.set(operation as Operation, fault as Fault));
   }
-  const wrapped = Object.fromEntries([...faults].map(([binding, plan]) => {
-    const fault = plan.get("fetch");
-    if (fault !== undefined) return [binding, new DurableObjectNamespace(env[binding as "COUNTER"], fault)];
-    return [binding, failing(env[binding as "SESSIONS"], plan)];
-  }));
-  return { ...env, ...wrapped };
+  const objects = OBJECTS.map((binding) => [binding, new DurableObjectNamespace(env[binding], calls, faults.get(binding)?.get("fetch"))]);
+  const namespaces = [...faults].filter(([binding]) => !OBJECTS.some((object) => object === binding));
+  const wrapped = namespaces.map(([binding, plan]) => [binding, failing(env[binding as "SESSIONS"], plan)]);
+  return { ...env, ...Object.fromEntries([...objects, ...wrapped]) };
 }
 
 function trapping(env: Cloudflare.Env): Cloudflare.Env {
@@ -89,16 +94,20 @@ function trapping(env: Cloudflare.Env): Cloudflare.Env {
 }
 
 export default {
-  fetch(request: Request, env: Cloudflare.Env, context: ExecutionContext): Response | Promise<Response> {
-    const faults = request.headers.get("x-test-faults");
+  async fetch(request: Request, env: Cloudflare.Env, context: ExecutionContext): Promise<Response> {
+    const calls = { count: 0 };
     const variables = request.headers.get("x-test-env");
-    if (faults !== null) env = withFaults(env, faults);
+    env = withFaults(env, request.headers.get("x-test-faults") ?? "", calls);
     if (variables !== null) env = { ...env, ...JSON.parse(variables) };
     if (request.headers.has("x-test-trap")) env = trapping(env);
-    return worker.fetch(request, env, context);
+    const reply = await worker.fetch(request, env, context);
+    // An upgraded connection cannot be wrapped; nothing here makes one.
+    const counted = new Response(reply.body, reply);
+    counted.headers.set("x-test-object-calls", `${calls.count}`);
+    return counted;
   },
   scheduled(event: ScheduledController, env: Cloudflare.Env, context: ExecutionContext): Promise<void> {
     // What fails stands where the schedule does.
-    return worker.scheduled(event, event.cron.includes("=") ? withFaults(env, event.cron) : env, context);
+    return worker.scheduled(event, event.cron.includes("=") ? withFaults(env, event.cron, { count: 0 }) : env, context);
   },
 };

@@ -1,6 +1,6 @@
 // Rate limits over HTTP on the built Worker: contract, cost, exactness under concurrency, faults, hostile input.
 import { afterEach, describe, expect, test, vi } from "vitest";
-import { call, cost, fresh, problem, type Call } from "./client.ts";
+import { call, cost, fresh, objectCalls, problem, type Call } from "./client.ts";
 
 const NOTHING = "r=0 w=0 d=0 l=0";
 const OBJECT_DOWN = { "x-test-faults": "LIMITER.fetch=down" };
@@ -83,13 +83,13 @@ test("a check says what is left, in the body and in the draft's headers", async 
   expect(first.body).toEqual({ allowed: true, limit: 3, remaining: 1, resetSeconds: expect.any(Number), mode: "exact" });
   expect(first.headers.get("ratelimit-policy")).toBe(`"${name}";q=3;w=3600`);
   expect(first.headers.get("ratelimit")).toMatch(new RegExp(`^"${name}";r=1;t=\\d+$`));
-  expect([cost(first), first.headers.get("consistency")]).toEqual([NOTHING, "strong"]);
+  expect([cost(first), objectCalls(first), first.headers.get("consistency")]).toEqual([NOTHING, 1, "strong"]);
 
   const peek = await check(name, { peek: true });
   expect(peek.body).toMatchObject({ allowed: true, remaining: 1 });
   const over = await check(name, { cost: 2 });
   expect(problem(over)).toBe("429 quota-exceeded");
-  expect(over.body).toMatchObject({ allowed: false, limit: 3, remaining: 1, mode: "exact" });
+  expect(over.body).toMatchObject({ allowed: false, limit: 3, remaining: 1, mode: "exact", "violated-policies": [name] });
   expect(Number(over.headers.get("retry-after"))).toBeGreaterThan(0);
   expect(over.headers.get("ratelimit")).toMatch(/;r=1;t=\d+$/);
   expect((await check(name, { identifier: "bob", cost: 3 })).body.remaining).toBe(0);
@@ -102,6 +102,7 @@ test("a client over its limit is denied without an object, until the policy is c
   // The object is down, and the policy would allow then: only memory can deny.
   const denied = await check(name, {}, { headers: OBJECT_DOWN });
   expect([problem(denied), cost(denied), denied.body.degraded]).toEqual(["429 quota-exceeded", NOTHING, undefined]);
+  expect(objectCalls(denied)).toBe(0);
   await call(`PUT /v1/rate-limits/${name}`, { body: { limit: 100, windowSeconds: 3600, algorithm: "fixed-window" } });
   expect((await check(name)).body).toMatchObject({ allowed: true, limit: 100, remaining: 96 });
 });
@@ -129,6 +130,7 @@ test("approximate checks cost the request nothing and count within this isolate"
   const answers = [await check(name), await check(name), await check(name), await check(name)];
   expect(answers.map(({ status }) => status)).toEqual([200, 200, 200, 429]);
   expect(new Set(answers.map(cost))).toEqual(new Set([NOTHING]));
+  expect(answers.map(objectCalls)).toEqual([0, 0, 0, 0]);
   expect(answers[3]!.body).toMatchObject({ allowed: false, mode: "approximate" });
   expect(answers[0]!.headers.get("consistency")).toBe("eventual");
 });
@@ -140,6 +142,74 @@ test("addresses of one /64 count together, and an IPv4 address in its IPv6 form 
   expect((await check(name, { identifier: "2001:db8:1:3::1" })).body.remaining).toBe(2);
   await check(name, { identifier: "192.0.2.1" });
   expect((await check(name, { identifier: "::ffff:192.0.2.1" })).body.remaining).toBe(1);
+});
+
+describe("several identifiers in one check", () => {
+  const both = (name: string, identifiers: string[], more: object = {}, options: Call = {}) =>
+    call(`POST /v1/rate-limits/${name}/check`, { ...options, body: { identifiers, ...more } });
+  const left = async (name: string, identifier: string) => (await check(name, { identifier, peek: true })).body.remaining;
+
+  test("are all taken from, and the one with least left is named", async () => {
+    const name = await policy();
+    await check(name, { identifier: "ip" });
+    const answer = await both(name, ["user", "ip"]);
+    expect(answer.body).toEqual({ allowed: true, limit: 3, remaining: 1, resetSeconds: expect.any(Number), mode: "exact", identifier: "ip" });
+    expect([objectCalls(answer), answer.headers.get("ratelimit")]).toEqual([2, expect.stringMatching(/;r=1;t=\d+$/)]);
+    expect([await left(name, "user"), await left(name, "ip")]).toEqual([2, 1]);
+  });
+
+  test.each(["token-bucket", "fixed-window", "sliding-window"])("one that refuses leaves the others as they were, %s", async (algorithm) => {
+    const name = await policy({ algorithm });
+    await check(name, { identifier: "m", cost: 3 });
+    const denied = await both(name, ["a", "m", "z"], { cost: 2 });
+    expect([problem(denied), denied.body.identifier, objectCalls(denied)]).toEqual(["429 quota-exceeded", "m", 3]);
+    // The isolate remembers the denial: no object is asked, whatever else is named.
+    const again = await both(name, ["b", "m"], { cost: 2 });
+    expect([problem(again), again.body.identifier, objectCalls(again)]).toEqual(["429 quota-exceeded", "m", 0]);
+    for (const identifier of ["a", "b", "z"]) expect(await left(name, identifier), identifier).toBe(3);
+  });
+
+  test("fifty at once with the same two are admitted exactly ten times", async () => {
+    const name = await policy({ limit: 10, windowSeconds: 3600 });
+    const answers = await Promise.all(Array.from({ length: 50 }, (_, index) => both(name, index % 2 ? ["x", "y"] : ["y", "x"])));
+    expect(answers.filter(({ status }) => status === 200).length).toBe(10);
+    expect([await left(name, "x"), await left(name, "y")]).toEqual([0, 0]);
+  });
+
+  test("look at all without taking, and count once what is there twice", async () => {
+    const name = await policy();
+    const peek = await both(name, ["u", "v"], { peek: true });
+    expect([peek.body.remaining, objectCalls(peek)]).toEqual([3, 2]);
+    const twice = await both(name, ["2001:db8::1", "2001:db8:0::2", "2001:0db8::1"]);
+    expect([twice.body.remaining, objectCalls(twice)]).toEqual([2, 1]);
+  });
+
+  test("work in approximate mode, where nothing is asked of anybody", async () => {
+    const name = await policy({ mode: "approximate", windowSeconds: 300 });
+    await check(name, { identifier: "full", cost: 3 });
+    const denied = await both(name, ["free", "full"]);
+    expect([problem(denied), denied.body.identifier, cost(denied), objectCalls(denied)]).toEqual(["429 quota-exceeded", "full", NOTHING, 0]);
+    expect((await both(name, ["free", "other"])).body.remaining).toBe(2);
+  });
+
+  test("a count that cannot be had is the policy's affair, and what is refused for it goes back", async () => {
+    const name = await policy({ onFailure: "deny" });
+    const denied = await both(name, ["u", "v"], {}, { headers: OBJECT_DOWN });
+    expect([problem(denied), denied.body.degraded]).toEqual(["429 quota-exceeded", true]);
+    expect([await left(name, "u"), await left(name, "v")]).toEqual([3, 3]);
+  });
+
+  test("hostile lists are refused and name the field", async () => {
+    const name = await policy();
+    const bad = async (body: object) => problem(await call(`POST /v1/rate-limits/${name}/check`, { body }));
+    expect(await bad({})).toBe("400 invalid-request identifier");
+    expect(await bad({ identifiers: [] })).toBe("400 invalid-request identifiers");
+    expect(await bad({ identifiers: Array(11).fill("x") })).toBe("400 invalid-request identifiers");
+    expect(await bad({ identifiers: "x" })).toBe("400 invalid-request identifiers");
+    expect(await bad({ identifiers: ["x"], identifier: "x" })).toBe("400 invalid-request identifiers");
+    for (const identifier of ["", "x".repeat(257), "a\u0000b", 7, null]) expect(await bad({ identifiers: ["ok", identifier] })).toBe("400 invalid-request identifiers[1]");
+    expect(await left(name, "ok")).toBe(3);
+  });
 });
 
 test("tenants do not share policies or counts", async () => {

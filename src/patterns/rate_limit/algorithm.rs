@@ -128,6 +128,17 @@ impl Slots {
         }
     }
 
+    /// Takes units out of the slot of `then`, as far as it holds so many.
+    fn remove(&mut self, units: u64, then: Timestamp, window_millis: u64) {
+        let slot = slot_of(then.millis(), window_millis);
+        if let Ok(place) = self.0.binary_search_by_key(&slot, |(known, _)| *known)
+            && let Some((_, used)) = self.0.get_mut(place)
+        {
+            *used = used.saturating_sub(units);
+        }
+        self.0.retain(|(_, used)| *used > 0);
+    }
+
     /// Adds another writer's slots.
     pub fn merge(&mut self, other: &Self) {
         for (slot, units) in &other.0 {
@@ -298,6 +309,27 @@ impl Usage {
             Self::FixedWindow { used, .. } => *used = used.saturating_add(cost),
             Self::SlidingWindow { slots } => slots.add(cost, now, policy.window_millis()),
         }
+    }
+
+    /// The usage without `cost` units that were taken at `then`: never less than if they had not been taken, so giving
+    /// back cannot overshoot. What came back by itself since then is not given twice, so a bucket may get less.
+    #[must_use]
+    pub fn give_back(self, policy: &Policy, cost: u64, then: Timestamp, now: Timestamp) -> Self {
+        let mut usage = self.at(policy, now);
+        let window_millis = policy.window_millis();
+        match &mut usage {
+            Self::TokenBucket { level, .. } => {
+                // The units may have been all that leaked since.
+                let left = leaked(cost.saturating_mul(window_millis), now.millis_since(then), policy);
+                *level = level.saturating_sub(left);
+            }
+            Self::FixedWindow { window, used } if *window == then.millis() / window_millis.max(1) => {
+                *used = used.saturating_sub(cost);
+            }
+            Self::FixedWindow { .. } => {}
+            Self::SlidingWindow { slots } => slots.remove(cost, then, window_millis),
+        }
+        usage
     }
 
     /// The same use under a changed policy: as many units are used as before, rounded up, as if just now.

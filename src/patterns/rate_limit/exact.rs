@@ -22,8 +22,18 @@ pub struct State {
 
 /// What is asked of the object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Request {
+#[serde(rename_all = "camelCase", tag = "do")]
+pub enum Request {
+    /// Whether there is room, and to take it.
+    Check(Question),
+    /// Something that was taken is given back.
+    GiveBack(Taken),
+}
+
+/// Whether there is room.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Question {
     /// The policy, as the caller knows it.
     pub policy: Policy,
     /// Units asked for.
@@ -32,17 +42,52 @@ pub struct Request {
     pub peek: bool,
 }
 
-/// Decides a request; the state is nothing for an object that was never asked or forgot itself.
-pub fn decide(state: Option<&State>, request: &Request, now: Timestamp) -> (State, Decision) {
+/// What the object answers to a question.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Answer {
+    /// The decision.
+    pub decision: Decision,
+    /// What was taken by it; nothing when it was refused or only looked.
+    pub taken: Option<Taken>,
+}
+
+/// The receipt for units that were taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Taken {
+    /// How many.
+    pub cost: u64,
+    /// When, by the object's clock.
+    pub at: Timestamp,
+    /// The `updated_at` of the policy they were taken under.
+    pub policy_at: Timestamp,
+}
+
+/// Decides a question; the state is nothing for an object that was never asked or forgot itself.
+pub fn decide(state: Option<&State>, question: &Question, now: Timestamp) -> (State, Answer) {
     let (policy, usage) = match state {
-        Some(known) if known.policy.updated_at >= request.policy.updated_at => {
+        Some(known) if known.policy.updated_at >= question.policy.updated_at => {
             (known.policy.clone(), known.usage.clone())
         }
-        Some(known) => (request.policy.clone(), known.usage.clone().adapt(&known.policy, &request.policy, now)),
-        None => (request.policy.clone(), Usage::new(request.policy.algorithm, now)),
+        Some(known) => (question.policy.clone(), known.usage.clone().adapt(&known.policy, &question.policy, now)),
+        None => (question.policy.clone(), Usage::new(question.policy.algorithm, now)),
     };
-    let (usage, decision) = usage.check(&policy, request.cost, request.peek, now);
-    (State { policy, usage }, decision)
+    let (usage, decision) = usage.check(&policy, question.cost, question.peek, now);
+    let is_taken = decision.allowed && !question.peek && question.cost > 0;
+    let taken = is_taken.then_some(Taken { cost: question.cost, at: now, policy_at: policy.updated_at });
+    (State { policy, usage }, Answer { decision, taken })
+}
+
+/// The state after something that was taken is given back. Under another policy by now it stays used: what became of
+/// it there cannot be told apart any more.
+#[must_use]
+pub fn give_back(state: State, taken: &Taken, now: Timestamp) -> State {
+    if state.policy.updated_at != taken.policy_at {
+        return state;
+    }
+    let usage = state.usage.give_back(&state.policy, taken.cost, taken.at, now);
+    State { usage, ..state }
 }
 
 /// When the object may forget everything: when nothing is used any more.

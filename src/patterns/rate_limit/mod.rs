@@ -7,10 +7,11 @@
 //! - A client far over its limit is denied from memory ([`local`]): no object, no KV.
 //! - An identifier that is an IPv6 address counts as its /64, the least a customer gets (RFC 6177 §2, and RIPE-690
 //!   §4.2), an IPv4-mapped one as its IPv4 address.
+//! - One check may name several identifiers ([`several`]): all must admit, or nothing is taken.
 //!
-//! Cost: exact check 1 object call and at most 1 KV read (the policy, once per half minute and isolate); denied
-//! locally 0; approximate check 0, and in the background per active identifier and isolate at most 1 write per second and
-//! 1 list per ten seconds.
+//! Cost: exact check 1 object call and at most 1 KV read (the policy, once per half minute and isolate), per identifier
+//! 1 object call, and when one refuses 1 more for each that had admitted; denied locally 0; approximate check 0, and in
+//! the background per active identifier and isolate at most 1 write per second and 1 list per ten seconds.
 
 pub mod algorithm;
 pub mod approximate;
@@ -18,6 +19,7 @@ pub mod exact;
 pub mod header;
 pub mod local;
 pub mod policy;
+pub mod several;
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -45,12 +47,22 @@ pub struct Decision {
     pub retry_after_seconds: Option<u64>,
 }
 
-/// The most restrictive of several decisions about one request: denied wins, then the least remaining.
-pub fn most_restrictive(decisions: &[Decision]) -> Option<Decision> {
-    let retry = |decision: &Decision| decision.retry_after_seconds.unwrap_or(u64::MAX);
-    decisions.iter().copied().min_by_key(|decision| {
-        (decision.allowed, std::cmp::Reverse(if decision.allowed { 0 } else { retry(decision) }), decision.remaining)
-    })
+/// When to come back after a refusal that no count stands behind, in seconds.
+const UNCOUNTED_RETRY_SECONDS: u64 = 5;
+
+impl Decision {
+    /// What `policy` says where the count cannot be had.
+    pub fn uncounted(policy: &Policy) -> Self {
+        let allowed = policy.on_failure == OnFailure::Allow;
+        Self {
+            allowed,
+            limit: policy.limit,
+            remaining: 0,
+            reset_seconds: UNCOUNTED_RETRY_SECONDS,
+            next_seconds: UNCOUNTED_RETRY_SECONDS,
+            retry_after_seconds: (!allowed).then_some(UNCOUNTED_RETRY_SECONDS),
+        }
+    }
 }
 
 /// The identifier that is counted: an address in its one form, an IPv6 address as its /64; everything else unchanged.

@@ -20,18 +20,13 @@ pub struct Limiter {
     alarm_at: Cell<Option<Timestamp>>,
 }
 
-impl DurableObject for Limiter {
-    fn new(state: State, _env: Env) -> Self {
-        Self { state, alarm_at: Cell::new(None) }
-    }
-
-    async fn fetch(&self, mut request: Request) -> Result<Response> {
-        let call = call::<exact::Request>(&mut request).await?;
-        let now = WorkerClock.now();
+impl Limiter {
+    /// Decides, and stores what it changed.
+    async fn check(&self, question: &exact::Question, now: Timestamp) -> Result<exact::Answer> {
         let kept = Kept::of(&self.state)?;
         let known = kept.load::<exact::State>()?;
-        let (state, decision) = exact::decide(known.as_ref(), &call.request, now);
-        let is_change = !call.request.peek && decision.allowed && known.as_ref() != Some(&state);
+        let (state, answer) = exact::decide(known.as_ref(), question, now);
+        let is_change = answer.taken.is_some() && known.as_ref() != Some(&state);
         if is_change {
             kept.save(&state)?;
         }
@@ -41,7 +36,31 @@ impl DurableObject for Limiter {
             set_alarm(&self.state, &WorkerClock, at).await?;
             self.alarm_at.set(Some(at));
         }
-        reply(&decision)
+        Ok(answer)
+    }
+
+    /// Stores what is left when something is given back; the alarm that was set when it was taken stays.
+    fn give_back(&self, taken: &exact::Taken, now: Timestamp) -> Result<()> {
+        let kept = Kept::of(&self.state)?;
+        match kept.load::<exact::State>()? {
+            Some(known) => kept.save(&exact::give_back(known, taken, now)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl DurableObject for Limiter {
+    fn new(state: State, _env: Env) -> Self {
+        Self { state, alarm_at: Cell::new(None) }
+    }
+
+    async fn fetch(&self, mut request: Request) -> Result<Response> {
+        let call = call::<exact::Request>(&mut request).await?;
+        let now = WorkerClock.now();
+        match &call.request {
+            exact::Request::Check(question) => reply(&self.check(question, now).await?),
+            exact::Request::GiveBack(taken) => reply(&self.give_back(taken, now)?),
+        }
     }
 
     /// Forgets everything once nothing is used any more.
