@@ -1,16 +1,18 @@
 //! Locks over HTTP. The patterns' promises are in [`crate::patterns::lock`].
 //!
-//! The lock ids of the demonstration on KV start with `kv-demo.`, so that renewing and releasing know what they are of.
+//! The lock ids of the demonstration on KV start with `kv-demo.`, so that renewing and releasing know what they are of;
+//! inspecting it takes `?mode=kv-demo`. Each of its replies carries its warning in a header, those with a body of its own
+//! also there.
 
 use serde::Serialize;
 use worker::Request;
 
-use super::extract::{self, Fields, missing, path_id};
+use super::extract::{self, Fields, Query, missing, path_id};
 use super::problem::Problem;
 use super::reply::{Consistency, Reply};
 use super::{Access, App, Context, Outcome, Route, route};
 use crate::clock::Timestamp;
-use crate::patterns::lock::exact::{self, Acquire, Answer};
+use crate::patterns::lock::exact::{self, Acquire, Answer, Inspection};
 use crate::patterns::lock::{
     OWNER_BYTES_MAX, TTL_SECONDS_MAX, TTL_SECONDS_MIN, WAIT_SECONDS_MAX, hash, kv_demo, new_lock_id,
 };
@@ -29,6 +31,8 @@ pub(super) const ROUTES: &[Route] = &[
 const ID_BYTES_MAX: usize = 128;
 /// What the lock ids of the demonstration start with.
 const DEMO: &str = "kv-demo.";
+/// The header in which every reply of the demonstration warns, also those without a body.
+const DEMO_WARNING: &str = "Kv-Demo-Warning";
 
 #[derive(Clone, Copy, Debug)]
 enum Mode {
@@ -107,8 +111,8 @@ async fn acquire(request: Request, context: Context) -> Outcome {
     let key = extract::idempotency_key(&request)?;
     let lock_id = new_lock_id(&app.random);
     match mode {
-        Mode::KvDemo if wait_seconds > 0 => Err(Problem::invalid("waitSeconds", "Not in mode kv-demo.")),
-        Mode::KvDemo => demo_acquire(app, &resource, owner, ttl_seconds).await,
+        Mode::KvDemo if wait_seconds > 0 => warned(Err(Problem::invalid("waitSeconds", "Not in mode kv-demo."))),
+        Mode::KvDemo => warned(demo_acquire(app, &resource, owner, ttl_seconds).await),
         Mode::Exact => {
             let id = hash(&lock_id);
             // Without a key of the caller's, ours makes a repeated attempt harmless; no caller's hash is like it.
@@ -137,7 +141,7 @@ async fn renew(request: Request, context: Context) -> Outcome {
     let (lock_id, ttl_seconds) = (lock_id(&mut fields)?, ttl_seconds(&mut fields)?);
     fields.finish()?;
     if lock_id.starts_with(DEMO) {
-        return Err(Problem::invalid("lockId", "A lock of mode kv-demo cannot be renewed."));
+        return warned(demo_renew(app, &resource, lock_id, ttl_seconds).await);
     }
     let wanted = exact::Request::Renew { id: hash(&lock_id), ttl_seconds };
     match ask(app, &resource, wanted, 0).await? {
@@ -153,7 +157,7 @@ async fn release(request: Request, context: Context) -> Outcome {
     let lock_id = lock_id(&mut fields)?;
     fields.finish()?;
     if lock_id.starts_with(DEMO) {
-        return demo_release(app, &resource, &lock_id).await;
+        return warned(demo_release(app, &resource, &lock_id).await);
     }
     match ask(app, &resource, exact::Request::Release { id: hash(&lock_id) }, 0).await? {
         Answer::Released => Ok(Reply::empty(204).consistency(Consistency::Strong)),
@@ -164,24 +168,42 @@ async fn release(request: Request, context: Context) -> Outcome {
 
 async fn inspect(_: Request, context: Context) -> Outcome {
     let (app, resource) = (&context.data, path_id(&context, "resource")?);
+    if let Some(Mode::KvDemo) = Query::of(app)?.one_of("mode", MODES)? {
+        return warned(demo_inspect(app, &resource).await);
+    }
     match ask(app, &resource, exact::Request::Inspect, 0).await? {
-        Answer::Inspected(exact::Inspection { held, owner, expires_at, fencing_token }) => {
-            let body = Inspected { held, owner, expires_at, fencing_token };
-            Ok(Reply::json(200, &body).consistency(Consistency::Strong))
-        }
+        Answer::Inspected(inspection) => Ok(inspected(inspection).consistency(Consistency::Strong)),
         answer => Err(unexpected(&answer)),
     }
+}
+
+fn inspected(Inspection { held, owner, expires_at, fencing_token }: Inspection) -> Reply {
+    Reply::json(200, &Inspected { held, owner, expires_at, fencing_token })
+}
+
+/// The demonstration's answer, with its warning whatever it is.
+fn warned(outcome: Outcome) -> Outcome {
+    match outcome {
+        Ok(reply) => Ok(reply.header(DEMO_WARNING, kv_demo::WARNING)),
+        Err(problem) => Err(problem.header(DEMO_WARNING, kv_demo::WARNING)),
+    }
+}
+
+fn demo_granted(lock_id: String, fencing_token: u64, expires_at: Timestamp) -> Reply {
+    let fencing_token = fencing_token.to_string();
+    let grant = Grant { lock_id, fencing_token, expires_at, warning: Some(kv_demo::WARNING) };
+    Reply::json(200, &grant).consistency(Consistency::Eventual)
+}
+
+fn demo_not_held() -> Problem {
+    not_held(Consistency::Eventual).with("warning", kv_demo::WARNING)
 }
 
 async fn demo_acquire(app: &App, resource: &str, owner: Option<String>, ttl_seconds: u64) -> Outcome {
     let lock_id = format!("{DEMO}{}", new_lock_id(&app.random));
     let (store, tenant) = (app.store("COUNTERS")?, &app.caller()?.tenant);
     match kv_demo::acquire(&store, &app.clock, tenant, resource, &lock_id, owner, ttl_seconds).await? {
-        kv_demo::Outcome::Granted { fencing_token, expires_at } => {
-            let fencing_token = fencing_token.to_string();
-            let grant = Grant { lock_id, fencing_token, expires_at, warning: Some(kv_demo::WARNING) };
-            Ok(Reply::json(200, &grant).consistency(Consistency::Eventual))
-        }
+        kv_demo::Outcome::Granted { fencing_token, expires_at } => Ok(demo_granted(lock_id, fencing_token, expires_at)),
         kv_demo::Outcome::Held { owner, expires_at } => {
             let left_millis = expires_at.map_or(0, |at| at.millis_since(app.now()));
             let problem = held(owner, left_millis.div_ceil(1000), Consistency::Eventual);
@@ -190,10 +212,23 @@ async fn demo_acquire(app: &App, resource: &str, owner: Option<String>, ttl_seco
     }
 }
 
+async fn demo_renew(app: &App, resource: &str, lock_id: String, ttl_seconds: u64) -> Outcome {
+    let (store, tenant) = (app.store("COUNTERS")?, &app.caller()?.tenant);
+    let renewed = kv_demo::renew(&store, &app.clock, tenant, resource, &lock_id, ttl_seconds).await?;
+    let (fencing_token, expires_at) = renewed.ok_or_else(demo_not_held)?;
+    Ok(demo_granted(lock_id, fencing_token, expires_at))
+}
+
 async fn demo_release(app: &App, resource: &str, lock_id: &str) -> Outcome {
     let (store, tenant) = (app.store("COUNTERS")?, &app.caller()?.tenant);
     if kv_demo::release(&store, &app.clock, tenant, resource, lock_id).await? {
         return Ok(Reply::empty(204).consistency(Consistency::Eventual));
     }
-    Err(not_held(Consistency::Eventual).with("warning", kv_demo::WARNING))
+    Err(demo_not_held())
+}
+
+async fn demo_inspect(app: &App, resource: &str) -> Outcome {
+    let (store, tenant) = (app.store("COUNTERS")?, &app.caller()?.tenant);
+    let seen = kv_demo::inspect(&store, &app.clock, tenant, resource).await?;
+    Ok(inspected(seen).consistency(Consistency::Eventual))
 }

@@ -348,7 +348,8 @@ fn matches(pattern: &str, path: &str) -> bool {
 
 /// Response headers a browser's script may read.
 const EXPOSED: &str = "ETag, Link, Location, Retry-After, RateLimit, RateLimit-Policy, X-Request-Id, Server-Timing, \
-                       Consistency, Age, Cache-Status, X-Cache, Document-Version, Migrated-From, Replica";
+                       Consistency, Age, Cache-Status, X-Cache, Document-Version, Migrated-From, Replica, \
+                       Kv-Demo-Warning";
 /// Request headers a browser may send.
 const ALLOWED: &str = "Authorization, Content-Type, If-Match, If-None-Match, Idempotency-Key, Origin-Authorization, \
                        X-API-Key, X-Request-Id";

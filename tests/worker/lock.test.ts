@@ -1,6 +1,6 @@
 // Locks over HTTP on the built Worker: contract, mutual exclusion, fencing, waiting, faults, hostile input.
 import { afterEach, describe, expect, test, vi } from "vitest";
-import { call, cost, fresh, problem, type Answer, type Call } from "./client.ts";
+import { call, cost, fresh, objectCalls, problem, type Answer, type Call } from "./client.ts";
 
 const acquire = (resource: string, body: object = {}, options: Call = {}) =>
   call(`POST /v1/locks/${resource}/acquire`, { ...options, body: { ttlSeconds: 60, ...body } });
@@ -17,7 +17,7 @@ test("acquire, inspect, renew, release", async () => {
   const granted = await acquire(resource, { owner: "worker-1" });
   expect(granted.body).toEqual({ lockId: expect.stringMatching(/^[\w-]{43}$/), fencingToken: expect.stringMatching(/^\d+$/), expiresAt: expect.any(Number) });
   expect(granted.body.expiresAt - before).toBeGreaterThanOrEqual(60_000);
-  expect([cost(granted), granted.headers.get("consistency")]).toEqual(["r=0 w=0 d=0 l=0", "strong"]);
+  expect([cost(granted), granted.headers.get("consistency"), granted.headers.get("kv-demo-warning")]).toEqual(["r=0 w=0 d=0 l=0", "strong", null]);
 
   const { lockId, fencingToken } = granted.body;
   const { body } = await call(`GET /v1/locks/${resource}`);
@@ -26,7 +26,9 @@ test("acquire, inspect, renew, release", async () => {
   expect([problem(refused), refused.body.owner]).toEqual(["409 lock-held", "worker-1"]);
   expect(Number(refused.headers.get("retry-after"))).toBeGreaterThan(50);
 
+  const looked = await call(`GET /v1/locks/${resource}`);
   const renewed = await renew(resource, lockId, 600);
+  expect([granted, looked, refused, renewed].map(objectCalls)).toEqual([1, 1, 1, 1]);
   expect(renewed.body).toMatchObject({ lockId, fencingToken });
   expect(renewed.body.expiresAt).toBeGreaterThan(granted.body.expiresAt);
   expect((await release(resource, lockId)).status).toBe(204);
@@ -117,19 +119,39 @@ describe("an object that fails", () => {
   });
 });
 
-test("kv-demo works, costs KV operations, and every reply with a body warns", async () => {
+test("kv-demo works, costs KV operations and no object, and every reply warns", async () => {
   const resource = fresh("demo");
+  const inspect = () => call(`GET /v1/locks/${resource}?mode=kv-demo`);
   const granted = await acquire(resource, { mode: "kv-demo", owner: "one" });
   expect(granted.body).toMatchObject({ lockId: expect.stringMatching(/^kv-demo\./), warning: expect.stringContaining("Workers KV cannot lock") });
-  expect([cost(granted), granted.headers.get("consistency")]).toEqual(["r=2 w=1 d=0 l=0", "eventual"]);
+  const { lockId, fencingToken, expiresAt } = granted.body;
   const refused = await acquire(resource, { mode: "kv-demo" });
   expect([problem(refused), refused.body.owner]).toEqual(["409 lock-held", "one"]);
-  expect(refused.body.warning).toContain("Workers KV cannot lock");
-  expect(problem(await release(resource, "kv-demo.other"))).toBe("409 lock-not-held");
-  expect(problem(await renew(resource, granted.body.lockId))).toBe("400 invalid-request lockId");
-  expect((await release(resource, granted.body.lockId)).status).toBe(204);
-  const headers = { "x-test-faults": "COUNTERS.get=down" };
-  expect(problem(await acquire(resource, { mode: "kv-demo" }, { headers }))).toBe("503 unavailable");
+  const looked = await inspect();
+  expect(looked.body).toEqual({ held: true, owner: "one", expiresAt, fencingToken });
+  const renewed = await renew(resource, lockId, 600);
+  expect(renewed.body).toMatchObject({ lockId, fencingToken, expiresAt: expect.any(Number) });
+  expect(renewed.body.expiresAt).toBeGreaterThan(expiresAt);
+  const foreign = [await release(resource, "kv-demo.other"), await renew(resource, "kv-demo.other")];
+  expect(foreign.map(problem)).toEqual(["409 lock-not-held", "409 lock-not-held"]);
+  const released = await release(resource, lockId);
+  const again = await release(resource, lockId);
+  expect([released.status, again.status]).toEqual([204, 204]);
+  const free = await inspect();
+  expect(free.body).toEqual({ held: false, owner: null, expiresAt: null, fencingToken: null });
+  const waiting = await acquire(resource, { mode: "kv-demo", waitSeconds: 1 });
+  const down = await acquire(resource, { mode: "kv-demo" }, { headers: { "x-test-faults": "COUNTERS.get=down" } });
+  expect([waiting, down].map(problem)).toEqual(["400 invalid-request waitSeconds", "503 unavailable"]);
+
+  const costs = [granted, looked, renewed, released, again].map(cost);
+  expect(costs).toEqual(["r=2 w=1 d=0 l=0", "r=1 w=0 d=0 l=0", "r=1 w=1 d=0 l=0", "r=1 w=0 d=1 l=0", "r=1 w=0 d=0 l=0"]);
+  const all = [granted, refused, looked, renewed, ...foreign, released, again, free, waiting, down];
+  for (const answer of all) {
+    expect(answer.headers.get("kv-demo-warning"), answer.text).toContain("Workers KV cannot lock");
+    expect(objectCalls(answer)).toBe(0);
+  }
+  for (const { body } of [granted, refused, renewed, ...foreign]) expect(body.warning).toContain("Workers KV cannot lock");
+  expect((await call(`GET /v1/locks/${resource}`)).body.held).toBe(false);
 });
 
 test("a lock id of another resource or tenant is worth nothing", async () => {
@@ -146,6 +168,7 @@ test("hostile input is refused and names the field", async () => {
   for (const waitSeconds of [-1, 26, 0.5]) expect(await bad({ waitSeconds })).toBe("400 invalid-request waitSeconds");
   for (const owner of ["x".repeat(10_240), "a\nb", 7]) expect(await bad({ owner })).toBe("400 invalid-request owner");
   expect(await bad({ mode: "kv" })).toBe("400 invalid-request mode");
+  expect(problem(await call("GET /v1/locks/hostile?mode=kv"))).toBe("400 invalid-request mode");
   expect(await bad({ mode: "kv-demo", waitSeconds: 1 })).toBe("400 invalid-request waitSeconds");
   expect(await bad({ ttl: 1 })).toBe("400 invalid-request ttl");
   expect(problem(await acquire("x".repeat(10_240)))).toBe("400 invalid-request resource");

@@ -7,6 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::exact::Inspection;
 use super::hash;
 use crate::clock::{Clock, Timestamp};
 use crate::kv::codec::{self, Record};
@@ -99,7 +100,28 @@ pub async fn acquire(
     }
 }
 
-/// Takes the lock back if this location sees it as the caller's; answers whether it did.
+/// Holds the lock longer if this location sees it as the caller's; answers with its token and new end, or nothing.
+///
+/// # Errors
+///
+/// KV's own.
+pub async fn renew(
+    store: &impl Store,
+    clock: &impl Clock,
+    tenant: &Tenant,
+    resource: &str,
+    lock_id: &str,
+    ttl_seconds: u64,
+) -> Result<Option<(u64, Timestamp)>, Error> {
+    let (key, now) = (key(tenant, resource), clock.now());
+    let Some(grant) = read(store, &key, now).await?.filter(|grant| grant.id == hash(lock_id)) else { return Ok(None) };
+    let grant = Grant { expires_at: now.plus_seconds(ttl_seconds), ..grant };
+    store.put(&key, &codec::encode(&grant)?, Write::expiring_in(ttl_seconds)).await?;
+    Ok(Some((grant.token, grant.expires_at)))
+}
+
+/// Gives the lock back if this location sees it as the caller's; answers whether it is free, as far as this location
+/// can see.
 ///
 /// # Errors
 ///
@@ -114,6 +136,27 @@ pub async fn release(
     let key = key(tenant, resource);
     match read(store, &key, clock.now()).await? {
         Some(grant) if grant.id == hash(lock_id) => store.delete(&key).await.map(|()| true),
-        Some(_) | None => Ok(false),
+        Some(_) => Ok(false),
+        None => Ok(true),
     }
+}
+
+/// The lock as this location sees it.
+///
+/// # Errors
+///
+/// KV's own.
+pub async fn inspect(
+    store: &impl Store,
+    clock: &impl Clock,
+    tenant: &Tenant,
+    resource: &str,
+) -> Result<Inspection, Error> {
+    let seen = read(store, &key(tenant, resource), clock.now()).await?;
+    Ok(Inspection {
+        held: seen.is_some(),
+        expires_at: seen.as_ref().map(|grant| grant.expires_at),
+        fencing_token: seen.as_ref().map(|grant| grant.token.to_string()),
+        owner: seen.and_then(|grant| grant.owner),
+    })
 }

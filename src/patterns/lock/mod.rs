@@ -7,7 +7,7 @@
 //! loosely-coupled distributed systems" (OSDI 2006) §2.4.
 //!
 //! Cost: acquire, renew, release, inspect 1 object call each and no KV operation; the demonstration: acquire 2 reads
-//! and 1 write, release 1 read and 1 delete.
+//! and 1 write, renew 1 read and 1 write, release 1 read and 1 delete, inspect 1 read.
 
 pub mod exact;
 pub mod fence;
