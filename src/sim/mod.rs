@@ -72,6 +72,7 @@ mod executor;
 mod faults;
 mod history;
 mod isolate;
+pub mod linear;
 mod namespace;
 mod objects;
 mod shrink;

@@ -185,6 +185,31 @@ fn a_writer_that_hears_of_a_reset_late_recovers_what_it_counted_since() {
     assert_eq!((writer.value("hits"), other.value("hits")), (11, 11));
 }
 
+/// What a shard that began after the reset took in is counted already, also when the shard was finished since.
+#[test]
+fn a_writer_that_hears_of_a_reset_late_counts_nothing_twice() {
+    let (clock, _, isolates) = isolates(2);
+    let (writer, other) = (&isolates[0], &isolates[1]);
+    let add = |fails| {
+        writer.fail.set(fails);
+        writer.add("hits", 1);
+        writer.flush();
+        writer.fail.set(None);
+        clock.advance_seconds(3);
+    };
+    add(None);
+    other.reset("hits");
+    clock.advance_seconds(1);
+    // A write whose outcome is unknown ends its shard: of these increments the first is in one begun before the reset,
+    // the others are in two begun after it.
+    add(Some(Failure::After));
+    add(Some(Failure::After));
+    add(None);
+    clock.advance_seconds(30);
+    add(None);
+    assert_eq!((writer.value("hits"), other.value("hits")), (4, 4));
+}
+
 #[test]
 fn a_write_whose_outcome_is_unknown_counts_once() {
     for failure in [Failure::Before, Failure::After, Failure::Throttled] {

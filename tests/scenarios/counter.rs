@@ -18,6 +18,7 @@ use kv_patterns::sim::{
     SimStore, World, check::Violation,
 };
 
+use super::counter_reset::{self, Reset, run_approximate};
 use super::{Code, Picture, Promise, Run, Scenario, Statistic, Unit};
 
 const NAMESPACE: &str = "COUNTERS";
@@ -232,7 +233,7 @@ fn judge(code: Code, world: &World, ledger: &Ledger, totals: &[i64]) -> Run {
 
 /// The exact counter's object, as its class runs it.
 #[derive(Default)]
-struct ExactCounter;
+pub(crate) struct ExactCounter;
 
 impl Object for ExactCounter {
     type Storage = (State, BTreeMap<String, Seen>);
@@ -300,11 +301,14 @@ impl Scenario for CounterScenario {
         let mut run = run_plan(code, &plan(seed, profile));
         if code == Code::Ours {
             run.absorb(run_exact(Setup::swarm(seed, profile)));
+            run.absorb(run_approximate(Reset::Ours, seed, profile));
         } else {
+            run.absorb(run_approximate(Reset::Naive, seed, profile));
             // The naive code has one way to count, which stands beside both of ours.
             let wrong = run.samples.get("wrong beyond the dead").cloned().unwrap_or_default();
             run.samples.insert("exact: wrong", wrong);
         }
+        run.absorb(counter_reset::run_exact(code, Setup::swarm(seed, profile)));
         run
     }
 
@@ -324,7 +328,15 @@ impl Scenario for CounterScenario {
             never("approximate: off by, while no isolate dies", "wrong, nobody died"),
             never("approximate: off by, beyond what the dead had not written", "wrong beyond the dead"),
             never("writes refused with 429, without faults", "429"),
+            never("approximate: off by, once a reset was heard of everywhere", "wrong after resets"),
             never("exact: off by, under retries, duplicates, restarts", "exact: wrong"),
+            Promise {
+                what: "exact: runs with resets whose answers no order of requests explains",
+                figure: "exact: no order explains",
+                statistic: Statistic::PermilleNotZero,
+                unit: Unit::Permille,
+                promised: |_| Some(0),
+            },
             Promise {
                 what: "increments that are not in the total, half of all runs at most",
                 figure: "not counted",

@@ -11,10 +11,12 @@ use kv_patterns::sim::Profile;
 use kv_patterns::sim::check::Violation;
 
 pub(crate) mod counter;
+pub(crate) mod counter_reset;
 pub(crate) mod document;
 pub(crate) mod experiment;
 pub(crate) mod flag;
 pub(crate) mod lock;
+pub(crate) mod lock_queue;
 pub(crate) mod picture;
 pub(crate) mod preference;
 pub(crate) mod rate_limit;

@@ -15,7 +15,7 @@ use crate::kv::{Error, Key, Tenant};
 /// Counters one isolate keeps at once. One that is wholly written makes room for a new one.
 const COUNTERS_MAX: usize = 1000;
 /// Flushes remembered per counter, at least a second apart: twelve minutes, longer than a reset takes to be heard of.
-const MARKS_MAX: usize = 720;
+const POURED_MAX: usize = 720;
 /// How long a scheduled flush may be overdue before it is taken for dead, in milliseconds.
 const FLUSH_LOST_MILLIS: u64 = 10_000;
 /// How often a writer looks for a reset, in milliseconds.
@@ -52,10 +52,8 @@ struct Held {
     /// A finished shard whose last write is not known to have happened. It is written again with the same value, so
     /// that an attempt which was given up and lands late changes nothing; until then no new shard is begun.
     previous: Option<ShardHeld>,
-    /// Everything ever put into shards here.
-    written_total: i128,
-    /// What [`Held::written_total`] was at past moments, oldest first.
-    marks: VecDeque<(Timestamp, i128)>,
+    /// What was put into shards when, oldest first, since the last reset known.
+    poured: VecDeque<Poured>,
     /// When the last write began, or ended if it has.
     flushed_at: Option<Timestamp>,
     /// The number of the write that is under way.
@@ -75,10 +73,18 @@ struct ShardHeld {
     bucket: u64,
     since: Timestamp,
     value: i64,
-    /// [`Held::written_total`] when it began.
-    base: i128,
     /// Whether KV is known to hold this value.
     is_stored: bool,
+}
+
+/// Increments that were put into a shard at one moment.
+#[derive(Clone, Copy, Debug)]
+struct Poured {
+    at: Timestamp,
+    amount: i128,
+    /// When that shard began, which decides whether it counts; nothing while the increments wait for a new one, because
+    /// theirs does not.
+    since: Option<Timestamp>,
 }
 
 /// One write of a shard.
@@ -227,8 +233,7 @@ impl Held {
             pending_since: Timestamp::default(),
             current: None,
             previous: None,
-            written_total: 0,
-            marks: VecDeque::new(),
+            poured: VecDeque::new(),
             flushed_at: None,
             writing: None,
             writes: 0,
@@ -263,7 +268,6 @@ impl Held {
         if let Some(millis) = self.wait(now) {
             return Next::Wait(millis);
         }
-        self.mark(now);
         self.pour(now, new_shard)
     }
 
@@ -326,19 +330,23 @@ impl Held {
             // The sum leaves the range: this shard is finished, and a new one takes the rest.
             self.previous = self.current.take().filter(|shard| !shard.is_stored);
         }
-        let (base, since, bucket) = (self.written_total, self.pending_since, bucket_of(now));
+        let (since, bucket) = (self.pending_since, bucket_of(now));
         let shard = self.current.get_or_insert_with(|| ShardHeld {
             shard: new_shard(),
             bucket,
             since,
             value: 0,
-            base,
             is_stored: false,
         });
         if let Some(value) = shard.value.checked_add(self.pending).filter(|value| in_range(*value)) {
-            shard.is_stored = shard.is_stored && self.pending == 0;
+            if self.pending != 0 {
+                shard.is_stored = false;
+                // It may take in what waited since a reset before it began.
+                let began = shard.since;
+                shard.since = began.min(since);
+                note(&mut self.poured, self.pending, now, (began, shard.since));
+            }
             shard.value = value;
-            self.written_total = self.written_total.saturating_add(i128::from(self.pending));
             self.pending = 0;
         }
         let write = shard.write();
@@ -352,30 +360,42 @@ impl Held {
         }
     }
 
-    /// Remembers what had been written up to now.
-    fn mark(&mut self, now: Timestamp) {
-        if self.marks.len() >= MARKS_MAX {
-            self.marks.pop_front();
-        }
-        self.marks.push_back((now, self.written_total));
-    }
-
     /// Applies a reset heard of late: shards begun before it no longer count, so what they took in after it is
-    /// counted anew, in a shard begun after it.
+    /// counted anew, in a shard that begins with it.
     fn split_at(&mut self, reset: Timestamp) {
         self.reset = reset;
-        let kept = self.current.take_if(|shard| shard.since >= reset);
-        // A mark holds what was written before its moment, so the first one at or after the reset is the split.
-        let before = self.marks.iter().find(|(at, _)| *at >= reset).map(|(_, total)| *total);
-        let end = kept.as_ref().map_or(self.written_total, |shard| shard.base);
-        let recovered = end.saturating_sub(before.unwrap_or(end));
-        self.current = kept;
-        self.previous = self.previous.take().filter(|shard| shard.since >= reset);
-        let sum = i128::from(self.pending).saturating_add(recovered);
+        self.current = self.current.take_if(|shard| shard.since >= reset);
+        self.previous = self.previous.take_if(|shard| shard.since >= reset);
+        let waiting = |poured: &VecDeque<Poured>| -> i128 {
+            poured.iter().filter(|part| part.since.is_none()).map(|part| part.amount).sum()
+        };
+        let fresh = i128::from(self.pending) - waiting(&self.poured);
+        self.poured.retain(|part| part.at >= reset);
+        for part in &mut self.poured {
+            // What is in a shard that counts is counted.
+            part.since = part.since.filter(|since| *since >= reset);
+        }
+        let recovered = waiting(&self.poured);
+        let sum = fresh.saturating_add(recovered);
         self.pending = i64::try_from(sum.clamp(i128::from(-VALUE_MAX), i128::from(VALUE_MAX))).unwrap_or_default();
-        self.pending_since = self.pending_since.max(reset);
-        self.marks.clear();
+        self.pending_since = if recovered == 0 { self.pending_since.max(reset) } else { reset };
     }
+}
+
+/// Notes that all of `pending` is in a shard now, which began at the second of `(before, since)`, and was taken to begin at
+/// the first before that: what waited for a shard, and what is new.
+fn note(poured: &mut VecDeque<Poured>, pending: i64, now: Timestamp, (before, since): (Timestamp, Timestamp)) {
+    let mut amount = i128::from(pending);
+    for part in poured.iter_mut() {
+        if part.since.is_none() {
+            amount -= part.amount;
+        }
+        part.since = part.since.filter(|began| *began != before).or(Some(since));
+    }
+    if poured.len() >= POURED_MAX {
+        poured.pop_front();
+    }
+    poured.push_back(Poured { at: now, amount, since: Some(since) });
 }
 
 impl ShardHeld {

@@ -18,10 +18,10 @@
 //! folded into one record by the scheduled handler ([`fold`]).
 //!
 //! A reset is a moment, with a key of its own: shards begun before it do not count. Writers look for resets by list,
-//! in the background, once per half minute, so one elsewhere may hear of it a minute or more late. It then moves what it
-//! counted since the reset into a new shard: those increments come into sight late but are not lost, unless that
-//! isolate dies before it hears. An increment and a reset within the difference of two locations' clocks may be taken
-//! in either order.
+//! in the background, with what they write and at most once per half minute, so one elsewhere may hear of it a minute or
+//! more late. It then moves what it counted since the reset into a new shard: those increments come into sight late but
+//! are not lost, unless that isolate dies, or counts nothing more, before it hears. An increment and a reset within the
+//! difference of two locations' clocks, and the second in which increments are gathered, may be taken in either order.
 //!
 //! Cost: increment 0 KV operations on the request path (in the background at most 1 write per second and 1 list per
 //! half minute per active counter); read 1 list per 1000 shards; reset 1 write.
