@@ -110,13 +110,14 @@ async fn add(request: Request, context: Context) -> Outcome {
     let delta = fields.integer("delta", -VALUE_MAX..=VALUE_MAX)?.unwrap_or(1);
     let mode = fields.one_of("mode", MODES)?.unwrap_or(Mode::Approximate);
     fields.finish()?;
+    let key = extract::idempotency_key(&request)?;
     match mode {
         Mode::Approximate => {
             counters(app, app.store_once("COUNTERS")?)?.add(&name, delta, &app.background)?;
             Ok(Reply::json(202, &Accepted { accepted: true }).consistency(Consistency::Eventual))
         }
         Mode::Exact => {
-            let key = extract::idempotency_key(&request)?.map(|key| hash(&key));
+            let key = key.map(|key| hash(&key));
             let is_repeatable = key.is_some();
             let value = ask(app, &name, exact::Request::Add { delta, key }, is_repeatable).await?;
             Ok(Reply::json(200, &Value { value }).consistency(Consistency::Strong))

@@ -315,10 +315,10 @@ fn allowed(access: Access, caller: Option<&Caller>) -> Result<(), Problem> {
 fn no_route(groups: &[&[Route]], path: &str, preflight: bool) -> Outcome {
     let mut methods: Vec<&str> = Vec::new();
     for route in groups.iter().copied().flatten().filter(|route| matches(route.path, path)) {
-        methods.push(route.method);
-        if route.method == "GET" {
-            methods.push("HEAD");
-        }
+        let names = if route.method == "GET" { &["GET", "HEAD"][..] } else { &[route.method] };
+        // A path may be two things: `/v1/flags/revisions` is also the flag of that name.
+        let new = names.iter().filter(|name| !methods.contains(name)).copied().collect::<Vec<_>>();
+        methods.extend(new);
     }
     if methods.is_empty() {
         return Err(Problem::not_found("There is no such path."));

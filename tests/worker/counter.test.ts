@@ -178,6 +178,7 @@ test("hostile input is refused and names the field", async () => {
   expect(await bad([1])).toBe("400 invalid-request");
   expect(problem(await call(`POST /v1/counters/${"x".repeat(10_240)}`))).toBe("400 invalid-request name");
   expect(problem(await exact("hostile", 1, { headers: { "idempotency-key": "x".repeat(257) } }))).toBe("400 invalid-request Idempotency-Key");
+  expect(problem(await call("POST /v1/counters/hostile", { headers: { "idempotency-key": "" } }))).toBe("400 invalid-request Idempotency-Key");
   expect(problem(await call("GET /v1/counters/hostile?mode=fast"))).toBe("400 invalid-request mode");
   expect(problem(await call(`GET /v1/counters?prefix=${"x".repeat(257)}`))).toBe("400 invalid-request prefix");
   expect(await value("hostile", "exact")).toBe(0);
