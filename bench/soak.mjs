@@ -117,6 +117,8 @@ async function drive(peer, { seconds, rate, connections, seed }, ledger) {
   const clients = [...free];
   for (const client of clients) {
     client.call = async (request) => {
+      // workerd closes what was idle for five seconds; any client opens another one.
+      if (client.connection.isClosed) client.connection = await Connection.open(peer.socket);
       const reply = await client.connection.exchange(render({ ...request, headers: { ...requestHeaders, ...request.headers } }));
       const missing = lacking(reply, headersOf(reply));
       if (missing !== undefined) ledger.unexpected.push(`${request.method} ${request.path} answered ${reply.status} with ${missing}`);
@@ -130,7 +132,7 @@ async function drive(peer, { seconds, rate, connections, seed }, ledger) {
     // As many as are due by now; what no connection was free for is not made up for.
     const due = Math.floor(((performance.now() - begun) / 1000) * rate);
     for (; count < due; count += 1) {
-      const client = free.pop();
+      const client = free.shift();
       if (client === undefined) continue;
       const name = choose();
       const asked = performance.now();
@@ -196,7 +198,9 @@ async function soak(settings, folder) {
     console.log(`faults of KV: ${Object.entries(faults).map(([fault, count]) => `${fault} ${count}`).join(", ")}`);
     console.log(`looked at afterwards: ${Object.entries(looked).map(([what, count]) => `${count} ${what}`).join(", ")}`);
     const wrong = [...ledger.unexpected, ...judgeMemory(memory), ...broken];
-    for (const sentence of wrong.slice(0, 30)) console.error(`WRONG ${sentence}`);
+    const kinds = new Map();
+    for (const sentence of wrong) kinds.set(sentence, (kinds.get(sentence) ?? 0) + 1);
+    for (const [sentence, count] of [...kinds].slice(0, 50)) console.error(`WRONG ${count} times: ${sentence}`);
     console.log(`${wrong.length} wrong`);
     return wrong.length === 0;
   } finally {

@@ -119,6 +119,10 @@ export class Connection {
     });
   }
 
+  get isClosed() {
+    return this.#socket.destroyed || !this.#socket.writable;
+  }
+
   close() {
     this.#socket.destroy();
   }

@@ -130,7 +130,8 @@ export const operations = {
     }),
   },
   "session list": { weight: 1, statuses: [200, 503], run: (client) => client.call({ method: "GET", path: `/v1/users/user-${below(client, KEYS)}/sessions` }) },
-  write: { weight: 8, statuses: [200, 207, 503], run: write },
+  // 404: somebody else is writing it, so it was read.
+  write: { weight: 8, statuses: [200, 207, 404, 503], run: write },
   read: { weight: 12, statuses: [200, 404, 503], run: (client) => client.call({ method: "GET", path: pick(client, kept).path }) },
   "setting with a default": {
     weight: 4,

@@ -17,6 +17,7 @@ use kv_patterns::patterns::rate_limit::{Algorithm, Mode, OnFailure, Policy, norm
 use kv_patterns::patterns::session::{
     ABSOLUTE_SECONDS_DEFAULT, IDLE_SECONDS_DEFAULT, NewSession, Session, Sessions, Verdict,
 };
+use kv_patterns::recent::Recent;
 use kv_patterns::worker::background::WaitUntil;
 use kv_patterns::worker::clock::WorkerClock;
 use kv_patterns::worker::flight::PromiseLauncher;
@@ -34,6 +35,8 @@ type PriceFlights = Flights<std::result::Result<Rc<Entry<Json<Price>>>, Option<N
 const TENANT: &str = "shop";
 const COOKIE: &str = "__Host-session";
 const CACHE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// Sessions whose last refresh an isolate remembers.
+const REFRESHED_MAX: usize = 1000;
 
 thread_local! {
     // What an isolate remembers. Nothing here is needed for an answer to be right.
@@ -41,6 +44,7 @@ thread_local! {
     static COUNTS: Counts = Counts::default();
     static PRICES: Memory<Json<Price>> = Memory::new(CACHE_BYTES_MAX);
     static FLIGHTS: PriceFlights = Flights::default();
+    static REFRESHED: Recent<Timestamp> = Recent::new(REFRESHED_MAX);
 }
 
 /// A price as cached. Its kind and version stand in front of every stored one, so that formats can change.
@@ -72,7 +76,7 @@ impl Shop {
     }
 
     fn sessions(&self) -> Sessions<Store> {
-        Sessions::new(self.store(kv::Policy::default()), &self.tenant, 0)
+        Sessions::new(self.store(kv::Policy::default()), &self.tenant, 0, REFRESHED.with(Clone::clone))
     }
 
     /// Whether this address may try to log in once more.
