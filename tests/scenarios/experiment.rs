@@ -9,6 +9,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
+use futures_util::future::join;
 use kv_patterns::background::Background;
 use kv_patterns::clock::{Clock, Timestamp};
 use kv_patterns::kv::{Breaker, KeySpace, Policy, Read, Resilient, Store, Tenant, Write};
@@ -362,9 +363,10 @@ impl Bench {
             let unanswered = if is_acknowledged { 0 } else { UNANSWERED_MILLIS };
             self.world.sleep(window + unanswered + 1).await;
             self.quiet.set(Some(number));
-            for user in 0..USERS {
+            for user in (0..USERS).step_by(2) {
                 for location in 0..self.edges.len() {
-                    self.visit(location, user).await;
+                    // Two at once: the first ones wake an isolate that has slept, and only one of them asks KV.
+                    join(self.visit(location, user), self.visit(location, user + 1)).await;
                 }
             }
             self.world.sleep(random.below(window)).await;

@@ -9,6 +9,7 @@ use std::rc::Rc;
 
 use super::config::Experiment;
 use crate::clock::Timestamp;
+use crate::recent::Belief;
 
 /// How long an isolate takes what it knows for the newest, in seconds.
 pub const FRESH_SECONDS: u64 = 10;
@@ -35,7 +36,7 @@ struct Inner {
 struct Known {
     tenant: String,
     experiment: Rc<Experiment>,
-    asked_at: Timestamp,
+    belief: Belief,
 }
 
 impl Known {
@@ -54,18 +55,14 @@ pub(super) enum Freshness {
 }
 
 impl Memory {
-    /// Whether KV must be asked. Whoever is told so is the only one for [`FRESH_SECONDS`], if something is known.
+    /// Whether KV must be asked.
     pub(super) fn freshness(&self, tenant: &str, name: &str, now: Timestamp) -> Freshness {
         let known = &mut self.0.borrow_mut().experiments;
         let Some(at) = known.iter().position(|known| known.is(tenant, name)) else { return Freshness::Ask(None) };
         let mut found = known.remove(at);
-        let due = found.asked_at.plus_seconds(FRESH_SECONDS) <= now || now < found.asked_at;
-        if due {
-            found.asked_at = now;
-        }
-        let experiment = Rc::clone(&found.experiment);
+        let (asks, experiment) = (found.belief.must_ask(now, FRESH_SECONDS), Rc::clone(&found.experiment));
         known.insert(0, found);
-        if due { Freshness::Ask(Some(experiment)) } else { Freshness::Fresh(experiment) }
+        if asks { Freshness::Ask(Some(experiment)) } else { Freshness::Fresh(experiment) }
     }
 
     /// Remembers what KV said, or what was written here; gives back what is newest now.
@@ -85,9 +82,17 @@ impl Memory {
             (_, None) => return None,
             (_, Some(heard)) => Rc::new(heard),
         };
-        known.insert(0, Known { tenant: tenant.to_owned(), experiment: Rc::clone(&newest), asked_at: now });
+        let belief = Belief::new(now, FRESH_SECONDS);
+        known.insert(0, Known { tenant: tenant.to_owned(), experiment: Rc::clone(&newest), belief });
         known.truncate(EXPERIMENTS_MAX);
         Some(newest)
+    }
+
+    /// KV failed at `now`: placements go on with what is known.
+    pub(super) fn go_on(&self, tenant: &str, name: &str, now: Timestamp) {
+        for known in self.0.borrow_mut().experiments.iter_mut().filter(|known| known.is(tenant, name)) {
+            known.belief = Belief::new(now, FRESH_SECONDS);
+        }
     }
 
     /// Nothing is known any more.

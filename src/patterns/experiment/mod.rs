@@ -7,9 +7,9 @@
 //! - **An edit that moves users is refused** with the share it would move, unless the caller insists. It is compared
 //!   with what users were last served, so pausing, editing and resuming does not get around it ([`config`]).
 //! - **Status comes first**: pausing or ending reaches everybody, sticky or not. It is seen here at once, elsewhere
-//!   after 30 seconds (what KV keeps) plus 10 (what an isolate keeps) plus propagation. Until then two locations may
-//!   give one user two variants, if the edit moved that user; an edit that moves nobody has no such window. When KV
-//!   does not answer, an isolate goes on with what it knows.
+//!   after 30 seconds (what KV keeps) plus 10 (what an isolate keeps; one more while it asks) plus propagation. Until
+//!   then two locations may give one user two variants, if the edit moved that user; an edit that moves nobody has no
+//!   such window. When KV does not answer, an isolate goes on with what it knows.
 //! - **An event counts once** per user and metric: the 202 comes after KV has taken it. Repeating it is safe; a repeated
 //!   event with another value replaces the first. Events of users placed by nobody (not running, testers) do not count.
 //! - **Results** count users who saw exactly one variant, and of their conversions those of that variant; who saw two is
@@ -50,7 +50,7 @@
 //!
 //! | call | reads | writes | deletes | lists |
 //! |---|---|---|---|---|
-//! | assignment | 0; every 10 seconds, and in a cold isolate, 1 | 0 | 0 | 0 |
+//! | assignment | 0; every 10 seconds, and in a cold isolate or one that slept, 1 | 0 | 0 | 0 |
 //! | event | as an assignment | 1; 0 when this isolate has stored it | 0 | 0 |
 //! | results | as an assignment | 0 | 0 | 1 per 1000 events, at most [`PAGES_MAX`] |
 //! | read | 1 | 0 | 0 | 0 |
@@ -127,7 +127,7 @@ impl<S: Store> Experiments<S> {
         Self { store, space: tenant.space("experiment"), tenant: tenant.clone(), memory }
     }
 
-    /// The experiment to place users with: at most 10 seconds older than what KV shows here, or, when KV fails, the
+    /// The experiment to place users with: at most 11 seconds older than what KV shows here, or, when KV fails, the
     /// last version seen. Nothing when there is none.
     ///
     /// # Errors
@@ -139,7 +139,10 @@ impl<S: Store> Experiments<S> {
             Freshness::Ask(last) => last,
         };
         match self.newest(name, now).await {
-            Err(_) if last.is_some() => Ok(last),
+            Err(_) if last.is_some() => {
+                self.memory.go_on(self.tenant.id(), name, now);
+                Ok(last)
+            }
             outcome => outcome,
         }
     }

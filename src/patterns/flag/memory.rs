@@ -3,7 +3,8 @@
 //! - **It never steps back**: what is older than what is remembered, by sequence number, is not taken.
 //! - It is bounded: [`TENANTS_MAX`] tenants and [`BYTES_MAX`] bytes of documents, the least recently used forgotten
 //!   first; the newest stays however large it is. Forgetting costs a read, and forgets the sequence number too.
-//! - It asks KV for news of a tenant at most once in [`POINTER_SECONDS`], also when KV fails.
+//! - It asks KV for news of a tenant every [`POINTER_SECONDS`], also when KV fails, by one request; by all of them when
+//!   it has slept through its time ([`Belief`]).
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::document::FlagSet;
 use crate::clock::Timestamp;
+use crate::recent::Belief;
 
 /// How long an isolate takes what it knows for the newest, in seconds.
 pub const POINTER_SECONDS: u64 = 10;
@@ -92,7 +94,7 @@ struct Known {
     tenant: String,
     /// Nothing: the tenant has no document, as far as KV said.
     snapshot: Option<Rc<Snapshot>>,
-    asked_at: Timestamp,
+    belief: Belief,
 }
 
 /// What to do before an evaluation.
@@ -110,19 +112,14 @@ impl Memory {
         self.0.borrow().iter().find(|known| known.tenant == tenant)?.snapshot.clone()
     }
 
-    /// Whether KV must be asked about `tenant`. Whoever is told so is the only one for [`POINTER_SECONDS`], if there
-    /// is something to answer the others from.
+    /// Whether KV must be asked about `tenant`.
     pub(super) fn freshness(&self, tenant: &str, now: Timestamp) -> Freshness {
         let mut entries = self.0.borrow_mut();
         let Some(at) = entries.iter().position(|known| known.tenant == tenant) else { return Freshness::Ask(None) };
         let mut known = entries.remove(at);
-        let due = known.asked_at.plus_seconds(POINTER_SECONDS) <= now || now < known.asked_at;
-        let snapshot = known.snapshot.clone();
-        if due && snapshot.is_some() {
-            known.asked_at = now;
-        }
+        let (asks, snapshot) = (known.belief.must_ask(now, POINTER_SECONDS), known.snapshot.clone());
         entries.insert(0, known);
-        if due { Freshness::Ask(snapshot) } else { Freshness::Fresh(snapshot) }
+        if asks { Freshness::Ask(snapshot) } else { Freshness::Fresh(snapshot) }
     }
 
     /// Remembers what KV said, or an edit made here; gives back what is newest now.
@@ -134,15 +131,25 @@ impl Memory {
             Some(known) if sequence(&known.snapshot) > sequence(&heard) => known.snapshot,
             _ => heard,
         };
-        entries.insert(0, Known { tenant: tenant.to_owned(), snapshot: snapshot.clone(), asked_at });
+        let belief = Belief::new(asked_at, POINTER_SECONDS);
+        entries.insert(0, Known { tenant: tenant.to_owned(), snapshot: snapshot.clone(), belief });
         forget(&mut entries);
         snapshot
     }
 
     /// Nothing is known to be fresh about `tenant`: the next evaluation asks KV.
     pub(super) fn doubt(&self, tenant: &str) {
+        self.believe(tenant, Belief::default());
+    }
+
+    /// KV failed at `now`: evaluations go on with what is known.
+    pub(super) fn go_on(&self, tenant: &str, now: Timestamp) {
+        self.believe(tenant, Belief::new(now, POINTER_SECONDS));
+    }
+
+    fn believe(&self, tenant: &str, belief: Belief) {
         for known in self.0.borrow_mut().iter_mut().filter(|known| known.tenant == tenant) {
-            known.asked_at = Timestamp::default();
+            known.belief = belief;
         }
     }
 }

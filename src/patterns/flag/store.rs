@@ -13,8 +13,8 @@
 //! # What a call promises
 //!
 //! - An edit that was acknowledged is seen here at once, elsewhere after 30 seconds (what KV keeps) plus 10 (what an
-//!   isolate keeps) plus propagation: that is how long a kill switch takes. This holds while KV answers; when it does
-//!   not, an isolate goes on with the last revision it has seen.
+//!   isolate keeps; one more while it asks) plus propagation: that is how long a kill switch takes. This holds while KV
+//!   answers; when it does not, an isolate goes on with the last revision it has seen.
 //! - Within an isolate the sequence number never decreases, as long as it remembers the tenant ([`super::Memory`]).
 //! - A write that fails half way leaves a revision nobody points to, never a pointer to nothing.
 //!
@@ -36,7 +36,7 @@
 //!
 //! | call | reads | writes |
 //! |---|---|---|
-//! | evaluation, of one flag or all | 0; every 10 seconds, and in a cold isolate, 1 (2 when a document above 512 KiB is new to the isolate) | 0 |
+//! | evaluation, of one flag or all | 0; every 10 seconds, and in a cold isolate or one that slept, 1 (2 when a document above 512 KiB is new to the isolate) | 0 |
 //! | reading the document, a flag, the history | 1 (2 as above) | 0 |
 //! | an edit, also one that changes nothing | 1 (2 as above) | 2 |
 //! | a rollback | 2 | 1 |
@@ -125,7 +125,7 @@ impl<S: Store> Flags<S> {
         Self { store, space: tenant.space("flag"), tenant: tenant.clone(), memory }
     }
 
-    /// The document to evaluate with: at most 10 seconds older than what KV shows here, or, when KV fails, the last
+    /// The document to evaluate with: at most 11 seconds older than what KV shows here, or, when KV fails, the last
     /// one seen. Nothing when the tenant has none.
     ///
     /// # Errors
@@ -137,7 +137,10 @@ impl<S: Store> Flags<S> {
             Freshness::Ask(last) => last,
         };
         match self.newest(now).await {
-            Err(_) if last.is_some() => Ok(last),
+            Err(_) if last.is_some() => {
+                self.memory.go_on(self.tenant.id(), now);
+                Ok(last)
+            }
             outcome => outcome,
         }
     }
