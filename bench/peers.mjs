@@ -21,7 +21,11 @@ const API_TOKEN = "bench-token";
 export const requestHeaders = { Authorization: `Bearer ${API_TOKEN}` };
 
 /** Durable Objects of the two peers, as `{ name, className }`, which their entry files must export. Ours are in wrangler.toml. */
-const durableObjectsOfPeers = [];
+const durableObjectsOfPeers = [
+  { name: "COUNTER", className: "Counter" },
+  { name: "LIMITER", className: "Limiter" },
+  { name: "LOCK", className: "Lock" },
+];
 
 async function bundle(entry) {
   const { outputFiles } = await esbuild.build({
@@ -31,6 +35,7 @@ async function bundle(entry) {
     format: "esm",
     target: "esnext",
     conditions: ["workerd", "worker", "browser"],
+    external: ["cloudflare:*"],
     write: false,
   });
   return Buffer.from(outputFiles[0].contents);

@@ -3,7 +3,8 @@
 //   name      as printed and as `--routes=` takes it
 //   method, path, status
 //   prepare   optional; `async (call) => state`, makes what the requests need, through the peer's own HTTP. It runs before
-//             every round, on an empty KV, and is not counted. `call({ method, path, body })` answers `{ status, json }`
+//             every round, on an empty KV, and is not counted. `call({ method, path, body, status })` answers
+//             `{ status, json }`; a status from 400 on is an error unless it is the one that was named
 //   request   optional; `(i, state) => ({ path?, headers?, body? })`, request number i of the `VARIANTS` that a sample repeats
 //             in turn; a body of bytes is sent as it is, any other as JSON
 //   background  optional; KV operations per request by which peers may differ, where the work is done once a second or less
@@ -11,6 +12,8 @@
 //
 // The same row drives the three peers: `floor/<pattern>.js` and `typescript/<pattern>.ts` need a handler for it, and ours
 // has one already. A pattern with a Durable Object also names it in `peers.mjs`.
+
+import { setTimeout as delay } from "node:timers/promises";
 
 /** Different requests in a sample: enough that no peer lives off one hot key, few enough to prepare in a moment. */
 export const VARIANTS = 64;
@@ -65,6 +68,32 @@ async function storeBook(call, collection, version) {
   await call({ method: "PUT", path: `/v1/collections/${collection}/documents/dune`, body: book });
   if (version > 1) await call({ method: "PUT", path: `/v1/collections/${collection}`, body: { version, migrations: [to2, to3] } });
 }
+
+/** A second's work in the background, over the requests that a sample has even when it is short. */
+const BACKGROUND = 0.02;
+
+/** A counter with something in it; its first increment is written at once. */
+async function count(call) {
+  for (let i = 0; i < 3; i += 1) await call({ method: "POST", path: "/v1/counters/hits", body: { delta: 1 } });
+  for (let tries = 0; tries < 100; tries += 1) {
+    const { json } = await call({ method: "GET", path: "/v1/counters/hits" });
+    if (json.value > 0) return;
+    await delay(50);
+  }
+}
+
+const putPolicy = (call, name, limit) =>
+  call({ method: "PUT", path: `/v1/rate-limits/${name}`, body: { limit, windowSeconds: 3600, algorithm: "fixed-window" } });
+
+/** A policy of one unit, used up by every identifier; each isolate knows it. */
+async function useUp(call) {
+  await putPolicy(call, "tight", 1);
+  for (let i = 0; i < VARIANTS; i += 1) {
+    for (let n = 0; n < 2; n += 1) await call({ method: "POST", path: "/v1/rate-limits/tight/check", body: identify(i), status: 429 });
+  }
+}
+
+const identify = (i) => ({ identifier: `user-${String(i).padStart(4, "0")}` });
 
 export const routes = [
   { name: "health", method: "GET", path: "/health", status: 200 },
@@ -152,5 +181,63 @@ export const routes = [
     path: "/v1/replicated/motd",
     status: 200,
     prepare: (call) => call({ method: "PUT", path: "/v1/replicated/motd", body: { text: "Open from nine to five, except on Sundays." } }),
+  },
+  {
+    name: "counter-add",
+    method: "POST",
+    path: "/v1/counters/hits",
+    status: 202,
+    background: BACKGROUND,
+    request: () => ({ body: { delta: 1 } }),
+  },
+  {
+    name: "counter-add-exact",
+    method: "POST",
+    path: "/v1/counters/hits",
+    status: 200,
+    background: BACKGROUND,
+    request: () => ({ body: { delta: 1, mode: "exact" } }),
+  },
+  {
+    name: "counter-read",
+    method: "GET",
+    path: "/v1/counters/hits",
+    status: 200,
+    background: BACKGROUND,
+    prepare: count,
+  },
+  {
+    name: "limit-allowed",
+    method: "POST",
+    path: "/v1/rate-limits/api/check",
+    status: 200,
+    background: BACKGROUND,
+    prepare: (call) => putPolicy(call, "api", 1_000_000_000),
+    request: (i) => ({ body: identify(i) }),
+  },
+  {
+    name: "limit-denied",
+    method: "POST",
+    path: "/v1/rate-limits/tight/check",
+    status: 429,
+    background: BACKGROUND,
+    prepare: useUp,
+    request: (i) => ({ body: identify(i) }),
+  },
+  {
+    // The holder asks again with its key: the state is loaded and stored as for a first grant, and it is never refused.
+    name: "lock-acquire",
+    method: "POST",
+    path: "/v1/locks/job/acquire",
+    status: 200,
+    request: () => ({ headers: { "Idempotency-Key": "nightly-run" }, body: { ttlSeconds: 3600, owner: "worker-1" } }),
+  },
+  {
+    // Of a lock that is free already: loaded and not stored. A request that is repeated can give back only once.
+    name: "lock-release",
+    method: "POST",
+    path: "/v1/locks/free/release",
+    status: 204,
+    request: () => ({ body: { lockId: "Mzc0NDJmMTk4ZGM2NDYyYjk2ZmVjOGI1ZDY3YmM4NDA" } }),
   },
 ];

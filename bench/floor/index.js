@@ -1,22 +1,27 @@
 // `floor`: what the platform itself costs. The same KV calls and a reply of the same length, and nothing else: no
 // authentication, no validation, no hashing, no headers but the content type. Nothing that does the job can be cheaper.
 //
-// One file per pattern exports its handlers by "METHOD /path"; each is `(request, env) => Response`.
+// One file per pattern exports its handlers by "METHOD /path"; each is `(request, env, context) => Response`.
 
+import counter from "./counter.js";
 import document from "./document.js";
 import experiment from "./experiment.js";
 import flag from "./flag.js";
 import health from "./health.js";
+import lock from "./lock.js";
 import preference from "./preference.js";
+import rateLimit from "./rate_limit.js";
 import replica from "./replica.js";
 import session from "./session.js";
 
-const handlers = { ...document, ...experiment, ...flag, ...health, ...preference, ...replica, ...session };
+export { Counter, Limiter, Lock } from "./objects.js";
+
+const handlers = { ...counter, ...document, ...experiment, ...flag, ...health, ...lock, ...preference, ...rateLimit, ...replica, ...session };
 
 export default {
-  fetch(request, env) {
+  fetch(request, env, context) {
     const path = request.url.slice(request.url.indexOf("/", "http://".length));
     const handler = handlers[`${request.method} ${path}`];
-    return handler === undefined ? new Response(null, { status: 404 }) : handler(request, env);
+    return handler === undefined ? new Response(null, { status: 404 }) : handler(request, env, context);
   },
 };

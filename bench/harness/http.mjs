@@ -126,6 +126,10 @@ export class Connection {
   close() {
     this.#socket.destroy();
   }
+
+  get isOpen() {
+    return !this.#socket.destroyed && this.#socket.writable;
+  }
 }
 
 /** One request on a connection of its own. */
@@ -140,13 +144,15 @@ export async function once(path, request) {
 
 /** Kept-alive connections to one peer. */
 export class Pool {
+  #path;
   #connections;
 
   static async open(path, size) {
-    return new Pool(await Promise.all(Array.from({ length: size }, () => Connection.open(path))));
+    return new Pool(path, await Promise.all(Array.from({ length: size }, () => Connection.open(path))));
   }
 
-  constructor(connections) {
+  constructor(path, connections) {
+    this.#path = path;
     this.#connections = connections;
   }
 
@@ -155,6 +161,8 @@ export class Pool {
    * `status`: a sample that holds one refusal measures something else, so it is an error.
    */
   async drive({ requests, count, status }) {
+    // A peer closes connections that idle for seconds, as they do while another peer prepares its round.
+    this.#connections = await Promise.all(this.#connections.map((each) => (each.isOpen ? each : Connection.open(this.#path))));
     let next = 0;
     const worker = async (connection) => {
       while (next < count) {

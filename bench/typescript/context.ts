@@ -1,6 +1,7 @@
 // What every handler gets: the bindings, and what the middleware found out about the request.
 
 import type { MeteredKv, Operations } from "./kv.ts";
+import type { Counter, Limiter, Lock } from "./objects.ts";
 
 export interface Env {
   CONFIG: KVNamespace;
@@ -8,6 +9,10 @@ export interface Env {
   REPLICA_US: KVNamespace;
   REPLICA_EU: KVNamespace;
   REPLICA_ASIA: KVNamespace;
+  COUNTERS: KVNamespace;
+  COUNTER: DurableObjectNamespace<Counter>;
+  LIMITER: DurableObjectNamespace<Limiter>;
+  LOCK: DurableObjectNamespace<Lock>;
   API_TOKENS: string;
   CORS_ORIGINS: string;
 }
@@ -17,6 +22,7 @@ export interface Variables {
   operations: Operations;
   config: MeteredKv;
   sessions: MeteredKv;
+  counters: MeteredKv;
   tenant: string;
 }
 

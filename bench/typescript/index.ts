@@ -7,14 +7,19 @@ import { cors } from "hono/cors";
 import { requestId } from "hono/request-id";
 import { authenticate } from "./auth.ts";
 import type { App } from "./context.ts";
+import { counters } from "./counter.ts";
 import { collections } from "./document.ts";
 import { experiments } from "./experiment.ts";
 import { flags, ofrep } from "./flag.ts";
 import { MeteredKv, Operations } from "./kv.ts";
+import { locks } from "./lock.ts";
 import { onError, Problem } from "./problem.ts";
 import { preferencesOfUsers } from "./preference.ts";
+import { rateLimits } from "./rate_limit.ts";
 import { replicated } from "./replica.ts";
 import { sessions } from "./session.ts";
+
+export { Counter, Limiter, Lock } from "./objects.ts";
 
 const BODY_BYTES_MAX = 64 * 1024;
 const VERSION = "0.1.0";
@@ -81,6 +86,21 @@ app.route("/v1/collections", collections);
 
 app.use("/v1/replicated/*", authenticate("replicated"));
 app.route("/v1/replicated", replicated);
+
+app.use("/v1/counters/*", authenticate("counters"), async (c, next) => {
+  c.set("counters", new MeteredKv(c.env.COUNTERS, c.var.operations));
+  await next();
+});
+app.route("/v1/counters", counters);
+
+app.use("/v1/rate-limits/*", authenticate("rate-limits"), async (c, next) => {
+  c.set("config", new MeteredKv(c.env.CONFIG, c.var.operations));
+  await next();
+});
+app.route("/v1/rate-limits", rateLimits);
+
+app.use("/v1/locks/*", authenticate("locks"));
+app.route("/v1/locks", locks);
 
 app.notFound(() => {
   throw new Problem(404, "not-found", "Not found");

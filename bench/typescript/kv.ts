@@ -35,4 +35,15 @@ export class MeteredKv {
     this.#operations.reads += 1;
     return this.#namespace.get(key, { type: "text", cacheTtl: cacheTtlSeconds });
   }
+
+  /** Every key below `prefix`, page by page. */
+  async *list(prefix: string): AsyncGenerator<{ name: string; metadata?: unknown }> {
+    let cursor: string | undefined;
+    do {
+      this.#operations.lists += 1;
+      const page = await this.#namespace.list({ prefix, ...(cursor !== undefined && { cursor }) });
+      yield* page.keys;
+      cursor = page.list_complete ? undefined : page.cursor;
+    } while (cursor !== undefined);
+  }
 }

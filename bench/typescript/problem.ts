@@ -8,6 +8,8 @@ interface Details {
   detail?: string;
   field?: string;
   headers?: Record<string, string>;
+  /** Members of its own (RFC 9457 §3.2). */
+  more?: Record<string, unknown>;
 }
 
 export class Problem extends Error {
@@ -21,8 +23,8 @@ export class Problem extends Error {
   }
 
   toResponse(): Response {
-    const { detail, field, headers } = this.details;
-    const body = { type: `/problems/${this.slug}`, title: this.title, status: this.status, detail, field };
+    const { detail, field, headers, more } = this.details;
+    const body = { type: `/problems/${this.slug}`, title: this.title, status: this.status, detail, field, ...more };
     return Response.json(body, { status: this.status, headers: { ...headers, "content-type": "application/problem+json" } });
   }
 }
