@@ -8,6 +8,7 @@
 )]
 
 mod cache;
+mod cache_sim;
 mod counter;
 mod document;
 mod exact_and_approximate_sim;

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use kv_patterns::sim::Profile;
 use kv_patterns::sim::check::Violation;
 
+pub(crate) mod cache;
 pub(crate) mod counter;
 pub(crate) mod counter_reset;
 pub(crate) mod document;
@@ -36,6 +37,7 @@ pub(crate) fn all() -> Vec<Box<dyn Scenario>> {
         Box::new(register::RegisterScenario::<document::Document>::new()),
         Box::new(register::RegisterScenario::<replica::Replicated>::new()),
         Box::new(register::RegisterScenario::<setting::Setting>::new()),
+        Box::new(cache::CacheScenario),
         Box::new(counter::CounterScenario),
         Box::new(rate_limit::RateLimitScenario),
         Box::new(lock::LockScenario),
