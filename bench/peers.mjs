@@ -59,6 +59,8 @@ function platform() {
     durableObjects: config.durable_objects.bindings.map(({ name, class_name: className }) => ({ name, className })),
     texts: {
       ...config.vars,
+      // The gateway's origin is on this machine.
+      ALLOW_LOOPBACK_ORIGINS: "1",
       API_TOKENS: JSON.stringify({ bench: { sha256, tenant: "bench", scopes: ["*"] } }),
     },
   };

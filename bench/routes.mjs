@@ -2,9 +2,10 @@
 //
 //   name      as printed and as `--routes=` takes it
 //   method, path, status
-//   prepare   optional; `async (call) => state`, makes what the requests need, through the peer's own HTTP. It runs before
+//   prepare   optional; `async (call, origin) => state`, makes what the requests need, through the peer's own HTTP. It runs before
 //             every round, on an empty KV, and is not counted. `call({ method, path, body, status })` answers
-//             `{ status, json }`; a status from 400 on is an error unless it is the one that was named
+//             `{ status, json }`; a status from 400 on is an error unless it is the one that was named. `origin` is the URL of one on
+//             loopback, whose answers may be kept for an hour
 //   request   optional; `(i, state) => ({ path?, headers?, body? })`, request number i of the `VARIANTS` that a sample repeats
 //             in turn; a body of bytes is sent as it is, any other as JSON
 //   background  optional; KV operations per request by which peers may differ, where the work is done once a second or less
@@ -94,9 +95,52 @@ async function useUp(call) {
 }
 
 const identify = (i) => ({ identifier: `user-${String(i).padStart(4, "0")}` });
+/** Objects of two kilobytes. */
+async function storeObjects(call) {
+  for (let i = 0; i < VARIANTS; i += 1) {
+    await call({ method: "PUT", path: `/v1/cache/bench/object-${i}?ttlSeconds=300`, body: Buffer.alloc(2048, 97 + (i % 26)) });
+  }
+}
+
+/** An origin, all of whose pages have been asked for once. */
+async function fillGateway(call, origin) {
+  await call({ method: "PUT", path: "/v1/origins/site", body: { baseUrl: origin } });
+  for (let i = 0; i < VARIANTS; i += 1) await call({ method: "GET", path: `/v1/fetch/site/page-${i}` });
+}
+
+/** Past what is remembered: an object is read from KV, a page from its origin. */
+const anew = { "Cache-Control": "no-cache" };
 
 export const routes = [
   { name: "health", method: "GET", path: "/health", status: 200 },
+  {
+    name: "cache-hit-memory",
+    method: "GET",
+    status: 200,
+    prepare: storeObjects,
+    request: (i) => ({ path: `/v1/cache/bench/object-${i}` }),
+  },
+  {
+    name: "cache-hit-kv",
+    method: "GET",
+    status: 200,
+    prepare: storeObjects,
+    request: (i) => ({ path: `/v1/cache/bench/object-${i}`, headers: anew }),
+  },
+  {
+    name: "gateway-hit",
+    method: "GET",
+    status: 200,
+    prepare: fillGateway,
+    request: (i) => ({ path: `/v1/fetch/site/page-${i}` }),
+  },
+  {
+    name: "gateway-miss",
+    method: "GET",
+    status: 200,
+    prepare: fillGateway,
+    request: (i) => ({ path: `/v1/fetch/site/page-${i}`, headers: anew }),
+  },
   {
     name: "session-create",
     method: "POST",

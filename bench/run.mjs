@@ -30,6 +30,7 @@
 //   --save              also write bench/results.json
 
 import fs from "node:fs";
+import http from "node:http";
 import os from "node:os";
 import path from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
@@ -91,14 +92,27 @@ async function kvCounts(kv, command = "counts") {
   return JSON.parse(reply.body.toString());
 }
 
+/** An origin on loopback that answers two kilobytes, to be kept for an hour. */
+function startOrigin() {
+  const body = Buffer.alloc(2048, 120);
+  const headers = { "Content-Type": "text/plain", "Cache-Control": "max-age=3600", "Content-Length": body.length };
+  const server = http.createServer({ keepAliveTimeout: 60_000 }, (request, response) => response.writeHead(200, headers).end(body));
+  return new Promise((resolve) => {
+    server.listen(0, "127.0.0.1", () => {
+      const stop = () => server.closeAllConnections() ?? server.close();
+      resolve({ url: `http://127.0.0.1:${server.address().port}`, stop });
+    });
+  });
+}
+
 /** The requests of a row for one peer: what they need is made through the peer's own HTTP. */
-async function requestsOf(row, peer) {
+async function requestsOf(row, peer, origin) {
   const call = async ({ method, path: where, body, status }) => {
     const reply = await once(peer.socket, { method, path: where, headers: requestHeaders, body });
     if (reply.status >= 400 && reply.status !== status) throw new Error(`${peer.name} ${method} ${where}: ${reply.status} ${reply.body}\n${peer.stderr()}`);
     return { status: reply.status, json: jsonOf(reply) };
   };
-  const state = await row.prepare?.(call);
+  const state = await row.prepare?.(call, origin);
   return Array.from({ length: VARIANTS }, (_, i) => {
     const { path: where = row.path, headers = {}, body } = row.request?.(i, state) ?? {};
     return { method: row.method, path: where, headers: { ...requestHeaders, ...headers }, body };
@@ -114,12 +128,12 @@ async function interleave(loads, total) {
 }
 
 /** One round of a row: per peer the CPU per request, one reply and the KV operations per request. */
-async function measureRound(row, peers, kv, { requests: total, warmUp }) {
+async function measureRound(row, peers, kv, { requests: total, warmUp, origin }) {
   await kvCounts(kv, "reset");
   const replies = [];
   const loads = [];
   for (const peer of peers) {
-    const requests = await requestsOf(row, peer);
+    const requests = await requestsOf(row, peer, origin);
     replies.push(await once(peer.socket, requests[0]));
     const rendered = requests.map(render);
     loads.push(async (count) => {
@@ -225,7 +239,8 @@ async function run(settings, folder) {
   const kvPrepared = prepare(await kvWorker(), path.join(folder, "kv"));
   const workers = await peerWorkers(settings.peers);
   const prepared = workers.map((worker) => prepare(worker, path.join(folder, worker.name), kvPrepared.socket));
-  const running = [];
+  const origin = await startOrigin();
+  const running = [origin];
   try {
     const kv = await start(kvPrepared);
     running.push(kv);
@@ -239,7 +254,7 @@ async function run(settings, folder) {
     const rows = [];
     for (const row of settings.rows) {
       console.log(`${row.name}: ${settings.rounds} rounds of ${settings.requests} requests to each of ${settings.peers.join(", ")}`);
-      rows.push(rowResult(row, await measure(row, peers, kv, settings)));
+      rows.push(rowResult(row, await measure(row, peers, kv, { ...settings, origin: origin.url })));
     }
     const bundles = Object.fromEntries(workers.map(({ name, files }) => [name, sizesOf(files)]));
     for (const { pool } of peers) pool.close();

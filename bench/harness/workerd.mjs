@@ -49,6 +49,8 @@ function diskService(folder) {
 
 function configOf(worker, folder, socket, kvSocket) {
   const services = [workerService(worker), ...(worker.kvBindings ?? []).map((binding) => kvService(worker.name, binding, kvSocket))];
+  // What `fetch` reaches: also an origin on this machine.
+  services.push('(name = "internet", network = (allow = ["public", "private", "local"]))');
   if (worker.durableObjects?.length > 0) services.push(diskService(folder));
   return `using Workerd = import "/workerd/workerd.capnp";
 const config :Workerd.Config = (

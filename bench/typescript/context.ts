@@ -4,6 +4,7 @@ import type { MeteredKv, Operations } from "./kv.ts";
 import type { Counter, Limiter, Lock } from "./objects.ts";
 
 export interface Env {
+  CACHE: KVNamespace;
   CONFIG: KVNamespace;
   SESSIONS: KVNamespace;
   REPLICA_US: KVNamespace;
@@ -20,6 +21,7 @@ export interface Env {
 export interface Variables {
   requestId: string;
   operations: Operations;
+  cache: MeteredKv;
   config: MeteredKv;
   sessions: MeteredKv;
   counters: MeteredKv;

@@ -6,6 +6,7 @@ import { bodyLimit } from "hono/body-limit";
 import { cors } from "hono/cors";
 import { requestId } from "hono/request-id";
 import { authenticate } from "./auth.ts";
+import { cache } from "./cache.ts";
 import type { App } from "./context.ts";
 import { counters } from "./counter.ts";
 import { collections } from "./document.ts";
@@ -17,6 +18,7 @@ import { onError, Problem } from "./problem.ts";
 import { preferencesOfUsers } from "./preference.ts";
 import { rateLimits } from "./rate_limit.ts";
 import { replicated } from "./replica.ts";
+import { gateway, origins } from "./response_cache.ts";
 import { sessions } from "./session.ts";
 
 export { Counter, Limiter, Lock } from "./objects.ts";
@@ -74,6 +76,17 @@ app.use("/v1/experiments/*", authenticate("experiments"), async (c, next) => {
   await next();
 });
 app.route("/v1/experiments", experiments);
+
+for (const [path, resource] of [["/v1/cache/*", "cache"], ["/v1/origins/*", "origins"], ["/v1/fetch/*", "origins"]] as const) {
+  app.use(path, authenticate(resource), async (c, next) => {
+    c.set("cache", new MeteredKv(c.env.CACHE, c.var.operations));
+    c.set("config", new MeteredKv(c.env.CONFIG, c.var.operations));
+    await next();
+  });
+}
+app.route("/v1/cache", cache);
+app.route("/v1/origins", origins);
+app.route("/v1/fetch", gateway);
 
 for (const [path, resource] of [["/v1/users/*", "preferences"], ["/v1/collections/*", "documents"]] as const) {
   app.use(path, authenticate(resource), async (c, next) => {

@@ -26,6 +26,17 @@ export class MeteredKv {
     return this.#namespace.get(keys, { type: "text", cacheTtl: cacheTtlSeconds });
   }
 
+  async getBytes(key: string, cacheTtlSeconds: number): Promise<Uint8Array<ArrayBuffer> | null> {
+    this.#operations.reads += 1;
+    const bytes = await this.#namespace.get(key, { type: "arrayBuffer", cacheTtl: cacheTtlSeconds });
+    return bytes === null ? null : new Uint8Array(bytes);
+  }
+
+  putBytes(key: string, value: Uint8Array, ttlSeconds: number): Promise<void> {
+    this.#operations.writes += 1;
+    return this.#namespace.put(key, value, { expirationTtl: ttlSeconds });
+  }
+
   put(key: string, value: string, ttlSeconds: number | undefined, metadata: unknown): Promise<void> {
     this.#operations.writes += 1;
     return this.#namespace.put(key, value, { ...(ttlSeconds !== undefined && { expirationTtl: ttlSeconds }), metadata });
