@@ -7,6 +7,8 @@ use std::cell::RefCell;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+
+use futures_util::future::join_all;
 use std::rc::Rc;
 
 /// Where work goes that nobody waits for.
@@ -22,16 +24,14 @@ type Job = Pin<Box<dyn Future<Output = ()>>>;
 pub struct Deferred(Rc<RefCell<Vec<Job>>>);
 
 impl Deferred {
-    /// Runs everything handed over so far, in order, also what that work hands over.
+    /// Runs everything handed over so far side by side, beginning in order, then what that work handed over.
     pub async fn run(&self) {
         loop {
             let work = std::mem::take(&mut *self.0.borrow_mut());
             if work.is_empty() {
                 return;
             }
-            for job in work {
-                job.await;
-            }
+            join_all(work).await;
         }
     }
 

@@ -17,16 +17,17 @@ use super::reply::{Consistency, Reply};
 use super::{Access, App, AppStore, Context, Outcome, Route, allowed, page, route};
 use crate::clock::Timestamp;
 use crate::kv::Tenant;
+use crate::patterns::cache::{Flights, Host};
 use crate::patterns::response_cache::RequestHead;
 use crate::patterns::response_cache::address;
-use crate::patterns::response_cache::gateway::{Answer, Gateway, Payload};
+use crate::patterns::response_cache::gateway::{Answer, Gateway, Landed, Payload};
 use crate::patterns::response_cache::isolate::Isolate;
 use crate::patterns::response_cache::origins::{OriginConfig, Origins};
 use crate::patterns::response_cache::policy::{OriginPolicy, SetCookie};
 use crate::patterns::response_cache::purge::{self, PREFIX_SEGMENTS_MAX, Scope};
 use crate::patterns::response_cache::site::Site;
-use crate::worker::background::WaitUntil;
 use crate::worker::clock::WorkerClock;
+use crate::worker::flight::PromiseLauncher;
 use crate::worker::http::Body;
 use crate::worker::origin::{Network, request_fields};
 use crate::worker::random::WorkerRandom;
@@ -57,13 +58,14 @@ const SITES_MAX: usize = 256;
 /// What stored responses may take of an isolate's 128 MB, in bytes.
 const MEMORY_BYTES: usize = 24 * 1024 * 1024;
 
-type AppGateway = Gateway<AppStore, Network, WorkerClock, WorkerRandom, WaitUntil>;
+type AppGateway = Gateway<AppStore, Network, WorkerClock, WorkerRandom, PromiseLauncher>;
 /// The root origin, with the two variables it was made of.
 type Root = ((String, String), Rc<Site>);
 type Sites = HashMap<(String, String), (Timestamp, Option<Rc<Site>>)>;
 
 thread_local! {
     static ISOLATE: Isolate = Isolate::new(MEMORY_BYTES);
+    static FLIGHTS: Flights<Landed, PromiseLauncher> = Flights::default();
     static SITES: RefCell<Sites> = RefCell::default();
     /// The root origin, with the variables it was made of.
     static ROOT: RefCell<Option<Root>> = const { RefCell::new(None) };
@@ -123,10 +125,9 @@ fn gateway(app: &App, site: Rc<Site>) -> Result<AppGateway, Problem> {
     Ok(Gateway {
         store: app.store("CACHE")?,
         origin: Network,
-        clock: app.clock,
-        random: app.random,
-        background: app.background.clone(),
+        host: Host { clock: app.clock, random: app.random, launcher: PromiseLauncher::new(app.background.clone()) },
         isolate: ISOLATE.with(Clone::clone),
+        flights: FLIGHTS.with(Clone::clone),
         site,
     })
 }

@@ -3,9 +3,10 @@
 
 use js_sys::Promise;
 use wasm_bindgen::JsValue;
-use wasm_bindgen_futures::{JsFuture, future_to_promise};
+use wasm_bindgen_futures::future_to_promise;
 
 use super::background::WaitUntil;
+use super::promise::Settled;
 use crate::background::Background;
 use crate::patterns::cache::Launcher;
 
@@ -28,7 +29,7 @@ impl Launcher for PromiseLauncher {
             work.await;
             Ok(JsValue::UNDEFINED)
         });
-        let landed = JsFuture::from(promise.clone());
+        let landed = Settled::of(&promise);
         // Without this the work ends with its request, for instance when the client goes away.
         self.0.spawn(async move {
             // It never throws: see above.
@@ -38,6 +39,6 @@ impl Launcher for PromiseLauncher {
     }
 
     async fn landed(&self, landing: &Promise) {
-        let _ = JsFuture::from(landing.clone()).await;
+        let _ = Settled::of(landing).await;
     }
 }

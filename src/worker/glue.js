@@ -161,38 +161,65 @@ export async function gatherBody({ body }, limit, idleMillis) {
   });
 }
 
-/** The body as a stream that keeps a copy. `done` gets it before the stream ends, or undefined when there is none to keep. */
+/**
+ * The body as a stream that keeps a copy, read as fast as it comes up to `limit` and to its end although nobody listens any
+ * more. `done` gets the copy before the stream ends, null when it is too large, undefined when it was cut off.
+ */
 export function copyBody({ body }, limit, length, idleMillis, done) {
   if (body === null) {
     done(new Uint8Array());
     return null;
   }
   const reader = body.getReader();
-  let chunks = [];
+  const chunks = [];
   let total = 0;
+  let heard = true;
+  const keep = (copy) => {
+    try {
+      done(copy);
+    } catch {
+      // The instance that wanted it is gone.
+    }
+  };
+  /** Passes one chunk on; whether there may be more. */
+  const next = async (controller) => {
+    const { done: ended, value } = await nextChunk(reader, idleMillis);
+    if (ended) {
+      if (total <= limit) keep(joined(chunks, total));
+      if (heard) controller.close();
+      return false;
+    }
+    total += value.byteLength;
+    if (total <= limit) chunks.push(value);
+    if (heard) controller.enqueue(value);
+    return true;
+  };
+  /** What is kept anyway may as well wait in the stream's queue. */
+  const ahead = async (controller) => {
+    try {
+      while (total <= limit && (await next(controller)));
+    } catch (error) {
+      keep(undefined);
+      if (heard) controller.error(error);
+    }
+    if (total <= limit) return;
+    chunks.length = 0;
+    keep(null);
+    if (!heard) await reader.cancel();
+  };
+  let passed;
   const copy = new ReadableStream(
     {
-      async pull(controller) {
-        let chunk;
-        try {
-          chunk = await nextChunk(reader, idleMillis);
-        } catch (error) {
-          done(undefined);
-          throw error;
-        }
-        if (chunk.done) {
-          done(chunks === undefined ? undefined : joined(chunks, total));
-          controller.close();
-          return;
-        }
-        total += chunk.value.byteLength;
-        if (total > limit) chunks = undefined;
-        chunks?.push(chunk.value);
-        controller.enqueue(chunk.value);
+      start(controller) {
+        passed = ahead(controller);
       },
-      cancel(reason) {
-        done(undefined);
-        return reader.cancel(reason);
+      async pull(controller) {
+        await passed;
+        if (total > limit) await next(controller);
+      },
+      async cancel(reason) {
+        heard = false;
+        if (total > limit) await reader.cancel(reason);
       },
     },
     { highWaterMark: 0 },

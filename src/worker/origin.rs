@@ -13,7 +13,7 @@ use wasm_bindgen::{JsCast, JsValue};
 use super::glue;
 use super::promise::Settled;
 use crate::patterns::response_cache::headers::{Headers, HeadersError};
-use crate::patterns::response_cache::origin::{CutOff, Gathered, Origin, OriginBody, Unreached};
+use crate::patterns::response_cache::origin::{Copied, CutOff, Gathered, Origin, OriginBody, Unreached};
 use crate::patterns::response_cache::{RequestHead, ResponseHead};
 
 /// The network.
@@ -97,13 +97,13 @@ impl OriginBody for NetworkBody {
         self.response.body()
     }
 
-    fn copy(self, limit: usize, length: Option<u64>, done: impl FnOnce(Option<Vec<u8>>) + 'static) -> Self::Stream {
+    fn copy(self, limit: usize, length: Option<u64>, done: impl FnOnce(Copied) + 'static) -> Self::Stream {
         // The stream may end in more than one way; the first counts.
         let done = Rc::new(Cell::new(Some(done)));
-        let callback = Closure::<dyn FnMut(Option<Uint8Array>)>::new(move |bytes: Option<Uint8Array>| {
-            if let Some(done) = done.take() {
-                done(bytes.map(|bytes| bytes.to_vec()));
-            }
+        let callback = Closure::<dyn FnMut(JsValue)>::new(move |end: JsValue| {
+            let Some(done) = done.take() else { return };
+            let cut_off = if end.is_null() { Copied::TooLarge } else { Copied::CutOff };
+            done(end.dyn_into::<Uint8Array>().map_or(cut_off, |bytes| Copied::Whole(bytes.to_vec())));
         });
         let callback: JsValue = callback.into_js_value();
         let limit = number(limit as u64);

@@ -1,5 +1,5 @@
 // The HTTP cache in the built Worker: origins, /v1/fetch, the root mount, single flight, streams, faults. The origin is `fetch` itself, replaced.
-import { env } from "cloudflare:workers";
+import { env, exports } from "cloudflare:workers";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { call, cost, fresh, problem } from "./client";
 
@@ -119,17 +119,6 @@ describe("/v1/fetch", () => {
     expect((await call(`GET /v1/fetch/${name}/a`)).text).toBe("new");
   });
 
-  it("asks the origin once for many who come at once", async () => {
-    const name = await configured();
-    origin = async () => {
-      await new Promise((resolve) => setTimeout(resolve, 100));
-      return new Response("slow", { headers: { "Cache-Control": "max-age=60" } });
-    };
-    const all = await Promise.all(Array.from({ length: 300 }, (_, at) => call(`GET /v1/fetch/${name}/${at % 20}`)));
-    expect(all.every(({ status, text }) => status === 200 && text === "slow")).toBe(true);
-    expect(seen.length).toBe(20);
-  });
-
   it("streams while it stores, and stores nothing that broke", async () => {
     const name = await configured();
     const streamed = (end: (controller: ReadableStreamDefaultController) => void) => {
@@ -222,6 +211,93 @@ describe("/v1/fetch", () => {
       await call(`GET /v1/fetch/${name}/${path}`);
       expect((await call(`GET /v1/fetch/${name}/${path}`)).headers.get("x-cache"), path).not.toBe("HIT");
     }
+  });
+});
+
+describe("single flight", () => {
+  const PATHS = 20;
+  const stampede = (name: string) => Array.from({ length: 300 }, (_, at) => call(`GET /v1/fetch/${name}/${at % PATHS}`));
+  const later = (millis: number) => new Promise((resolve) => setTimeout(resolve, millis));
+  const fresh60 = { headers: { "Cache-Control": "max-age=60" } };
+  /** How often the origin was asked for this path before. */
+  const before = ({ url }: Request) => seen.filter((other) => other.url === url).length - 1;
+
+  it("asks the origin once for many who come at once", async () => {
+    const name = await configured();
+    origin = async () => {
+      await later(100);
+      return new Response("slow", fresh60);
+    };
+    const all = await Promise.all(stampede(name));
+    expect(all.every(({ status, text }) => status === 200 && text === "slow")).toBe(true);
+    expect(seen.length).toBe(PATHS);
+    expect(all.filter(({ headers }) => headers.get("x-cache") === "MISS").length).toBe(PATHS);
+  });
+
+  it("fails nobody when the one who asks fails, and tells all when the origin is down", async () => {
+    const name = await configured();
+    origin = async (request) => {
+      const first = before(request) === 0;
+      await later(50);
+      if (first) throw new Error("down");
+      return new Response("good", fresh60);
+    };
+    const all = await Promise.all(stampede(name));
+    expect(all.every(({ status, text }) => status === 200 && text === "good")).toBe(true);
+    expect(seen.length).toBe(2 * PATHS);
+    seen = [];
+    origin = async () => {
+      await later(50);
+      throw new Error("down");
+    };
+    const down = await Promise.all(stampede(await configured()));
+    expect(down.every(({ status }) => status === 502)).toBe(true);
+    expect(seen.length).toBe(2 * PATHS);
+  });
+
+  it("lets everybody ask alone, and read KV, when the answer is for one alone", async () => {
+    const name = await configured();
+    origin = async () => {
+      await later(50);
+      return new Response("mine", { headers: { "Cache-Control": "private" } });
+    };
+    const all = await Promise.all(stampede(name));
+    expect(all.every(({ status, text }) => status === 200 && text === "mine")).toBe(true);
+    expect(seen.length).toBe(300);
+  });
+
+  it("waits for a stream to end, and needs nobody who reads it", async () => {
+    const name = await configured();
+    const chunk = new Uint8Array(1024 * 1024).fill(65);
+    let enqueued = 0;
+    origin = () => {
+      const body = new ReadableStream({
+        async pull(controller) {
+          await later(10);
+          if (++enqueued > 5) controller.close();
+          else controller.enqueue(chunk);
+        },
+      });
+      return new Response(body, fresh60);
+    };
+    const leader = await exports.default.fetch(`https://kv.example/v1/fetch/${name}/a`, { headers: { Authorization: "Bearer dev-token" } });
+    const reader = leader.body!.getReader();
+    await reader.read();
+    await reader.cancel();
+    const all = await Promise.all(Array.from({ length: 10 }, () => call(`GET /v1/fetch/${name}/a`)));
+    expect(all.every(({ status, text }) => status === 200 && text.length === 5 * chunk.length)).toBe(true);
+    expect(seen.length).toBe(1);
+  });
+
+  it("outlives an instance that traps while the origin is asked", async () => {
+    const name = await configured();
+    origin = (request) => (before(request) === 0 ? new Promise(() => {}) : new Response("good", fresh60));
+    const waiting = stampede(name);
+    await vi.waitFor(() => expect(seen.length).toBe(PATHS));
+    await expect(call("GET /health", { headers: { "x-test-trap": "1" } })).rejects.toThrow();
+    const all = await Promise.all(waiting);
+    expect(all.every(({ status, text }) => status === 200 && text === "good")).toBe(true);
+    expect(seen.length).toBe(2 * PATHS);
   });
 });
 

@@ -4,6 +4,7 @@
 //!   own timer: when the work does not land in time, because its leader is slow, dead or panicked, the follower stops
 //!   waiting, and a flight older than its patience is replaced, so that the next one works anew.
 //! - It knows only this isolate.
+//! - Work that only its own request may do, such as sending a stream, is led with a [`Lead`]: the flight lasts as long.
 //!
 //! On Workers a future of one request cannot be awaited by another, but a JavaScript promise can (measured on workerd:
 //! shared futures and channels across requests fail with "code had hung" or "Cannot perform I/O on behalf of a different
@@ -20,11 +21,15 @@ use std::future::Future;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 
+use futures_channel::oneshot;
 use futures_util::FutureExt;
 use futures_util::future::{Either, Shared, select};
 
 use crate::background::Background;
 use crate::clock::{Clock, Timestamp};
+
+/// From how many flights on those are swept out whose leader is gone without a trace, as when the platform ended its request.
+const SWEPT_FROM: usize = 256;
 
 /// Starts work that several requests can wait for, and that outlives the request that started it.
 #[allow(async_fn_in_trait, reason = "isolates have one thread, so futures need not be Send")]
@@ -140,10 +145,28 @@ impl<T: Clone + 'static, L: Launcher> Flights<T, L> {
         });
         // Work that was done at once is over already.
         if outcome.borrow().is_none() {
+            let mut open = self.0.open.borrow_mut();
+            if open.len() >= SWEPT_FROM {
+                open.retain(|_, flight| now.millis_since(flight.since) < patience_millis);
+            }
             let flight = Flight { id, since: now, outcome: Rc::clone(&outcome), landing: landing.clone() };
-            self.0.open.borrow_mut().insert(key.to_owned(), flight);
+            open.insert(key.to_owned(), flight);
         }
         Ticket { outcome, landing, launcher: launcher.clone(), leads: true }
+    }
+
+    /// The same for work that the caller does itself: the flight for `key` to follow, or the right to lead a new one,
+    /// which lands with `outcome` unless its [`Lead`] says something else.
+    pub fn board(&self, key: &str, now: Timestamp, patience_millis: u64, launcher: &L, outcome: T) -> Seat<T, L> {
+        let (sender, receiver) = oneshot::channel();
+        let unsaid = outcome.clone();
+        let work = || async move { receiver.await.unwrap_or(unsaid) };
+        let ticket = self.join(key, now, patience_millis, launcher, work);
+        if !ticket.leads {
+            return Seat::Follow(ticket);
+        }
+        let (flights, key, id) = (self.clone(), key.to_owned(), self.0.serial.get());
+        Seat::Lead(Lead { landing: Some((sender, outcome)), close: Some(Box::new(move || flights.close(&key, id))) })
     }
 
     /// The flight is over; a later one under the same key stays.
@@ -151,6 +174,49 @@ impl<T: Clone + 'static, L: Launcher> Flights<T, L> {
         let mut open = self.0.open.borrow_mut();
         if open.get(key).is_some_and(|flight| flight.id == id) {
             open.remove(key);
+        }
+    }
+}
+
+/// What somebody gets who works himself when nobody else does.
+#[derive(Debug)]
+pub enum Seat<T, L: Launcher> {
+    /// Nobody works for this key: the caller does.
+    Lead(Lead<T>),
+    /// Somebody does.
+    Follow(Ticket<T, L>),
+}
+
+/// The right to work for one key. Dropping it lands the flight.
+pub struct Lead<T> {
+    landing: Option<(oneshot::Sender<T>, T)>,
+    close: Option<Box<dyn FnOnce()>>,
+}
+
+impl<T: fmt::Debug> fmt::Debug for Lead<T> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Lead({:?})", self.landing.as_ref().map(|(_, outcome)| outcome))
+    }
+}
+
+impl<T> Lead<T> {
+    /// The flight lands with `outcome`, whenever it does.
+    pub fn will_land_with(&mut self, outcome: T) {
+        if let Some((_, planned)) = &mut self.landing {
+            *planned = outcome;
+        }
+    }
+}
+
+impl<T> Drop for Lead<T> {
+    fn drop(&mut self) {
+        // At once, so that nobody boards what is over, whenever those who follow wake up.
+        if let Some(close) = self.close.take() {
+            close();
+        }
+        if let Some((sender, outcome)) = self.landing.take() {
+            // An error means that nobody can be told any more.
+            drop(sender.send(outcome));
         }
     }
 }

@@ -71,7 +71,7 @@ mod tiers;
 use std::rc::Rc;
 
 pub use entry::{Entry, Head, Json, Value, label};
-pub use flight::{Flights, Launcher, SharedLauncher, Ticket};
+pub use flight::{Flights, Launcher, Lead, Seat, SharedLauncher, Ticket};
 pub use marks::{Bucket, Marked, PREFIXES_MAX, Place, Resources, Scope, Severity, TAGS_MAX};
 pub use memory::Memory;
 pub use object::Object;

@@ -62,6 +62,10 @@ const NOT_NOMINATED: [&str; 11] = [
     "vary",
 ];
 
+/// How this cache names itself on the way to an origin, as in `Cache-Status`. The platform does not say in which version of the
+/// protocol a client spoke; all of them are 1.1 in meaning (RFC 9110 §2.5).
+const VIA: &str = "1.1 kv-patterns";
+
 /// Conditions and ranges, which the cache answers itself when it validates.
 const CONDITIONAL: [&str; 4] = ["if-none-match", "if-modified-since", "if-range", "range"];
 
@@ -125,5 +129,7 @@ pub fn to_origin(request: &RequestHead, conditions: Conditions<'_>) -> RequestHe
             headers.set(name, value);
         }
     }
+    // RFC 9110 §7.6.3
+    headers.append("via", VIA);
     forwarded
 }

@@ -1,4 +1,4 @@
-//! What one isolate remembers: stored responses within a number of bytes, and which of them somebody is fetching right now.
+//! What one isolate remembers: stored responses within a number of bytes, and purge marks.
 //!
 //! Limits: the least recently used go beyond the budget. Nothing here outlives the isolate, and no other isolate sees it; a slot counts
 //! for a bounded time, after which KV is asked again, and an entry's age is carried in the entry, never restarted.
@@ -8,14 +8,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
 use super::entry::Record;
-use crate::clock::{Clock, Timestamp};
+use crate::clock::Timestamp;
 
 /// What a slot costs beside its bodies, in bytes: fields, keys, maps.
 const SLOT_BYTES: usize = 2048;
 /// How many purge marks are remembered; beyond that all are read again.
 const MARKS_MAX: usize = 4096;
-/// How often a request that waits for another's looks again, in milliseconds.
-const POLL_MILLIS: u64 = 10;
 
 /// What is remembered of one URI.
 #[derive(Clone, Debug, Default)]
@@ -40,7 +38,6 @@ struct Memory {
     by_use: BTreeMap<u64, String>,
     bytes: usize,
     tick: u64,
-    leaders: HashMap<String, (u64, Timestamp)>,
     marks: HashMap<String, (Option<Timestamp>, Timestamp)>,
 }
 
@@ -71,12 +68,13 @@ impl Isolate {
         Some(slot)
     }
 
-    /// Remembers `slot`. What alone is larger than an eighth of the memory is not kept.
+    /// Remembers `slot`. What alone is larger than half of the memory is not kept; the largest body that can be stored is less, so
+    /// that whoever waited for it finds it.
     pub fn keep(&self, key: &str, slot: Slot) {
         let mut memory = self.memory.borrow_mut();
         memory.forget(key);
         let bytes = SLOT_BYTES.saturating_add(slot.record.bytes());
-        if bytes > self.bytes_max / 8 {
+        if bytes > self.bytes_max / 2 {
             return;
         }
         memory.tick = memory.tick.saturating_add(1);
@@ -111,33 +109,6 @@ impl Isolate {
         *mark = (mark.0.max(at), checked);
         mark.0
     }
-
-    /// The right to be the one that asks the origin for `key`, unless somebody has it. It ends with the [`Lead`], and at
-    /// `until` in any case: a request that the platform ended drops nothing.
-    pub fn lead(&self, key: &str, now: Timestamp, until: Timestamp) -> Option<Lead> {
-        let mut memory = self.memory.borrow_mut();
-        if memory.leaders.get(key).is_some_and(|(_, held_until)| now < *held_until) {
-            return None;
-        }
-        memory.tick = memory.tick.saturating_add(1);
-        let number = memory.tick;
-        memory.leaders.insert(key.to_owned(), (number, until));
-        Some(Lead { isolate: self.clone(), key: key.to_owned(), number })
-    }
-
-    /// Waits until nobody leads for `key`, at most `millis`. Each request waits on a timer of its own, because the platform
-    /// lets no request await what another one started.
-    pub async fn wait(&self, key: &str, clock: &impl Clock, millis: u64) {
-        let end = clock.now().plus_millis(millis);
-        loop {
-            clock.sleep(POLL_MILLIS).await;
-            let now = clock.now();
-            let led = self.memory.borrow().leaders.get(key).is_some_and(|(_, until)| now < *until);
-            if !led || now >= end {
-                return;
-            }
-        }
-    }
 }
 
 impl Memory {
@@ -145,24 +116,6 @@ impl Memory {
         if let Some((tick, bytes, _)) = self.slots.remove(key) {
             self.by_use.remove(&tick);
             self.bytes = self.bytes.saturating_sub(bytes);
-        }
-    }
-}
-
-/// The right to ask the origin for one key, given back when dropped.
-#[derive(Debug)]
-pub struct Lead {
-    isolate: Isolate,
-    key: String,
-    number: u64,
-}
-
-impl Drop for Lead {
-    fn drop(&mut self) {
-        let mut memory = self.isolate.memory.borrow_mut();
-        // After the time ran out somebody else may lead.
-        if memory.leaders.get(&self.key).is_some_and(|(number, _)| *number == self.number) {
-            memory.leaders.remove(&self.key);
         }
     }
 }
@@ -187,19 +140,5 @@ mod tests {
         assert_eq!(isolate.bytes(), SLOT_BYTES * 8);
         isolate.keep("8", slot(9));
         assert_eq!((isolate.bytes(), isolate.slot("8").unwrap().kept_until.millis()), (SLOT_BYTES * 8, 9));
-    }
-
-    #[test]
-    fn one_leads_until_it_ends_or_its_time_runs_out() {
-        let isolate = Isolate::new(1 << 20);
-        let at = Timestamp::from_millis;
-        let first = isolate.lead("k", at(0), at(100)).unwrap();
-        assert!(isolate.lead("k", at(99), at(200)).is_none());
-        assert!(isolate.lead("other", at(99), at(200)).is_some());
-        let second = isolate.lead("k", at(100), at(200)).unwrap();
-        drop(first);
-        assert!(isolate.lead("k", at(101), at(200)).is_none(), "the first one's end is not the second one's");
-        drop(second);
-        assert!(isolate.lead("k", at(101), at(200)).is_some());
     }
 }

@@ -24,6 +24,17 @@ pub enum Gathered<T> {
     TooLarge(T),
 }
 
+/// What became of a copy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Copied {
+    /// All of it.
+    Whole(Vec<u8>),
+    /// It had more bytes than the limit.
+    TooLarge,
+    /// It ended before its end.
+    CutOff,
+}
+
 /// The body of an origin's answer.
 #[allow(async_fn_in_trait, reason = "isolates have one thread, so futures need not be Send")]
 pub trait OriginBody {
@@ -39,9 +50,9 @@ pub trait OriginBody {
     /// Passes the body on untouched.
     fn pass(self) -> Self::Stream;
 
-    /// Passes the body on and keeps a copy. `done` gets it before the client sees the end; nothing when it was cut off, had
-    /// more bytes than `limit`, or the client went away.
-    fn copy(self, limit: usize, length: Option<u64>, done: impl FnOnce(Option<Vec<u8>>) + 'static) -> Self::Stream;
+    /// Passes the body on and keeps a copy, which `done` gets before the client sees the end. Up to `limit` bytes are read as
+    /// fast as they come, so that a slow client keeps nobody waiting, and to the end although the client went away.
+    fn copy(self, limit: usize, length: Option<u64>, done: impl FnOnce(Copied) + 'static) -> Self::Stream;
 }
 
 /// Where requests go that the cache cannot answer.

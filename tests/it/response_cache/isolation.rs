@@ -81,7 +81,7 @@ fn fields_that_could_poison_never_reach_the_origin() {
         "Content-Length",
     ] {
         let sent = to_origin(&request("GET", PAGE, &[(name, "x")]), Conditions::Clients);
-        assert!(sent.headers.is_empty(), "{name}");
+        assert_eq!(names(&sent), ["via"], "{name}");
     }
     let sent = to_origin(
         &request(
@@ -91,12 +91,24 @@ fn fields_that_could_poison_never_reach_the_origin() {
         ),
         Conditions::Clients,
     );
-    assert_eq!(sent.headers.iter().map(|(name, _)| name).collect::<Vec<_>>(), ["cookie", "authorization"]);
+    assert_eq!(names(&sent), ["cookie", "authorization", "via"]);
     let post = to_origin(
         &request("POST", PAGE, &[("Content-Type", "text/plain"), ("X-HTTP-Method-Override", "DELETE")]),
         Conditions::Clients,
     );
-    assert_eq!(post.headers.iter().map(|(name, _)| name).collect::<Vec<_>>(), ["content-type"]);
+    assert_eq!(names(&post), ["content-type", "via"]);
+}
+
+fn names(sent: &kv_patterns::patterns::response_cache::RequestHead) -> Vec<&str> {
+    sent.headers.iter().map(|(name, _)| name).collect()
+}
+
+#[test]
+fn rfc_9110_7_6_3_a_request_says_by_which_way_it_came() {
+    for (before, via) in [(vec![], "1.1 kv-patterns"), (vec![("Via", "1.0 fred")], "1.0 fred, 1.1 kv-patterns")] {
+        let sent = to_origin(&request("POST", PAGE, &before), Conditions::Clients);
+        assert_eq!(sent.headers.joined("via").as_deref(), Some(via));
+    }
 }
 
 #[test]

@@ -10,6 +10,7 @@
 mod conditional;
 mod core_types;
 mod early_refresh;
+mod flights;
 mod freshness;
 mod gateway;
 mod isolation;

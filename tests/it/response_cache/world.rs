@@ -7,11 +7,12 @@ use std::rc::Rc;
 use kv_patterns::background::Deferred;
 use kv_patterns::clock::{Clock, ManualClock, Timestamp};
 use kv_patterns::kv::MemoryStore;
+use kv_patterns::patterns::cache::{Flights, Host, SharedLauncher};
 use kv_patterns::patterns::response_cache::entry::Record;
 use kv_patterns::patterns::response_cache::gateway::{Gateway, Payload};
 use kv_patterns::patterns::response_cache::headers::Headers;
 use kv_patterns::patterns::response_cache::isolate::Isolate;
-use kv_patterns::patterns::response_cache::origin::{CutOff, Gathered, Origin, OriginBody, Unreached};
+use kv_patterns::patterns::response_cache::origin::{Copied, CutOff, Gathered, Origin, OriginBody, Unreached};
 use kv_patterns::patterns::response_cache::policy::OriginPolicy;
 use kv_patterns::patterns::response_cache::site::Site;
 use kv_patterns::patterns::response_cache::status::CacheWord;
@@ -150,10 +151,13 @@ impl World {
         let gateway = Gateway {
             store: store.clone(),
             origin: script.clone(),
-            clock: clock.clone(),
-            random: Always(self.unit),
-            background: background.clone(),
+            host: Host {
+                clock: clock.clone(),
+                random: Always(self.unit),
+                launcher: SharedLauncher(background.clone()),
+            },
             isolate: self.isolate.clone(),
+            flights: Flights::default(),
             site: Rc::new(self.site()),
         };
         let answer = block_on(gateway.answer(&request, None));
@@ -261,7 +265,13 @@ pub(super) struct FakeBody {
     cut: bool,
 }
 
-type Done = Box<dyn FnOnce(Option<Vec<u8>>)>;
+impl FakeBody {
+    pub(super) fn of(bytes: &[u8], cut: bool) -> Self {
+        Self { bytes: bytes.to_vec(), cut }
+    }
+}
+
+type Done = Box<dyn FnOnce(Copied)>;
 
 /// What a client reads.
 pub(super) struct FakeStream {
@@ -274,7 +284,11 @@ impl FakeStream {
     /// Everything, or what came before it broke.
     pub(super) fn read(self) -> Result<Vec<u8>, Vec<u8>> {
         if let Some((limit, done)) = self.done {
-            done(Some(self.bytes.clone()).filter(|bytes| !self.cut && bytes.len() <= limit));
+            done(match self.bytes.len() {
+                _ if self.cut => Copied::CutOff,
+                length if length > limit => Copied::TooLarge,
+                _ => Copied::Whole(self.bytes.clone()),
+            });
         }
         if self.cut { Err(self.bytes) } else { Ok(self.bytes) }
     }
@@ -297,7 +311,7 @@ impl OriginBody for FakeBody {
         FakeStream { bytes: self.bytes, cut: self.cut, done: None }
     }
 
-    fn copy(self, limit: usize, _: Option<u64>, done: impl FnOnce(Option<Vec<u8>>) + 'static) -> FakeStream {
+    fn copy(self, limit: usize, _: Option<u64>, done: impl FnOnce(Copied) + 'static) -> FakeStream {
         FakeStream { bytes: self.bytes, cut: self.cut, done: Some((limit, Box::new(done))) }
     }
 }
