@@ -47,9 +47,14 @@ thread_local! {
 }
 
 fn cache(context: &Context) -> Result<Cache<AppStore, Object>, Problem> {
+    cache_remembering(context, MEMORY_SECONDS)
+}
+
+/// The cache that takes from memory what KV gave or took within `memory_seconds`.
+fn cache_remembering(context: &Context, memory_seconds: u32) -> Result<Cache<AppStore, Object>, Problem> {
     let app = &context.data;
-    let bucket = Bucket::new(&app.caller()?.tenant, Resources::CACHE, &path_id(context, "bucket")?);
-    let tiers = Tiers::new(app.store("CACHE")?, MEMORY.with(Memory::clone), MEMORY_SECONDS);
+    let bucket = Bucket::new(&app.caller()?.tenant, Resources::CACHE, &path_id(context, "bucket")?).with_soft_marks();
+    let tiers = Tiers::new(app.store("CACHE")?, MEMORY.with(Memory::clone), memory_seconds);
     Ok(Cache::new(tiers, bucket))
 }
 
@@ -72,7 +77,10 @@ async fn put(request: Request, context: Context) -> Outcome {
 }
 
 async fn get(request: Request, context: Context) -> Outcome {
-    let (cache, key) = (cache(&context)?, path_id(&context, "key")?);
+    // RFC 9111 §5.2.1.4: who wants no cached answer is not given this isolate's.
+    let asks_kv = extract::header(&request, "cache-control").is_some_and(|field| asks_anew(&field));
+    let cache = cache_remembering(&context, if asks_kv { 0 } else { MEMORY_SECONDS })?;
+    let key = path_id(&context, "key")?;
     let now = context.data.now();
     let lookup = cache.get(&key, now).await?;
     if let Lookup::Unreadable(why) = lookup {
@@ -111,6 +119,7 @@ async fn purge(request: Request, context: Context) -> Outcome {
     let tags = fields.texts("tags", TAGS_MAX, TAG_BYTES_MAX)?;
     let prefix = fields.text("prefix", extract::ID_BYTES_MAX)?;
     let all = fields.boolean("all")?.unwrap_or(false);
+    let severity = if fields.boolean("soft")?.unwrap_or(false) { Severity::Soft } else { Severity::Hard };
     fields.finish()?;
     if let Some(prefix) = &prefix {
         check_prefix(prefix)?;
@@ -123,8 +132,13 @@ async fn purge(request: Request, context: Context) -> Outcome {
         return Err(Problem::new(400, "invalid-request", "The request is not valid", detail));
     }
     let now = context.data.now();
-    try_join_all(scopes.into_iter().map(|scope| cache.invalidate(scope, Severity::Hard, now))).await?;
+    try_join_all(scopes.into_iter().map(|scope| cache.invalidate(scope, severity, now))).await?;
     Ok(Reply::json(202, &Purged { purged: "logical" }).consistency(Consistency::Eventual))
+}
+
+/// Whether a request's `Cache-Control` has `no-cache`.
+fn asks_anew(field: &str) -> bool {
+    field.split(',').any(|directive| directive.trim().eq_ignore_ascii_case("no-cache"))
 }
 
 /// The object that may be served now.

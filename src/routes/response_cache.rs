@@ -17,7 +17,7 @@ use super::reply::{Consistency, Reply};
 use super::{Access, App, AppStore, Context, Outcome, Route, allowed, page, route};
 use crate::clock::Timestamp;
 use crate::kv::Tenant;
-use crate::patterns::cache::{Flights, Host};
+use crate::patterns::cache::{Flights, Host, Severity};
 use crate::patterns::response_cache::RequestHead;
 use crate::patterns::response_cache::address;
 use crate::patterns::response_cache::gateway::{Answer, Gateway, Landed, Payload};
@@ -328,6 +328,7 @@ async fn purge_origin(request: Request, context: Context) -> Outcome {
     let tags = fields.texts("tags", PURGE_TAGS_MAX, 256)?;
     let prefix = fields.text("prefix", PREFIX_BYTES_MAX)?;
     let all = fields.boolean("all")?.unwrap_or(false);
+    let severity = if fields.boolean("soft")?.unwrap_or(false) { Severity::Soft } else { Severity::Hard };
     fields.finish()?;
     if prefix.as_deref().is_some_and(|prefix| prefix.trim_matches('/').split('/').count() > PREFIX_SEGMENTS_MAX) {
         return Err(Problem::invalid("prefix", format!("Must have at most {PREFIX_SEGMENTS_MAX} segments.")));
@@ -340,7 +341,7 @@ async fn purge_origin(request: Request, context: Context) -> Outcome {
     }
     let (store, isolate) = (app.store("CACHE")?, ISOLATE.with(Clone::clone));
     for scope in scopes {
-        purge::purge(&store, &isolate, &site, scope, app.now()).await?;
+        purge::purge(&store, &isolate, &site, (scope, severity), app.now()).await?;
     }
     Ok(Reply::json(202, &serde_json::json!({ "purged": "logical" })).consistency(Consistency::Eventual))
 }

@@ -21,6 +21,16 @@ describe("an object", () => {
     expect(cost(await get(`${bucket}/a/b`))).toBe("r=0 w=0 d=0 l=0");
   });
 
+  it("is read from KV by who sends no-cache, one read and one of its marks", async () => {
+    const bucket = fresh("b");
+    await put(`${bucket}/k`, "v");
+    await get(`${bucket}/k`);
+    const found = await get(`${bucket}/k`, { "cache-control": "max-age=0, No-Cache" });
+    expect([found.text, cost(found)]).toEqual(["v", "r=3 w=0 d=0 l=0"]);
+    expect(found.headers.get("cache-status")).toContain("detail=kv");
+    expect(cost(await get(`${bucket}/k`, { "cache-control": "max-age=0" }))).toBe("r=0 w=0 d=0 l=0");
+  });
+
   it("is found under every encoding of its key, and under no other key", async () => {
     const bucket = fresh("b");
     await put(`${bucket}/a/%C3%A9%20x`, "v");
@@ -80,7 +90,21 @@ describe("a purge", () => {
     }
   });
 
+  it("may be soft: what has a window of staleness is served stale, the rest is gone", async () => {
+    const bucket = fresh("b");
+    await put(`${bucket}/windowed?staleSeconds=60`, "v");
+    await put(`${bucket}/strict`, "v");
+    const purged = await purge(bucket, { all: true, soft: true });
+    expect([purged.status, cost(purged)]).toEqual([202, "r=0 w=1 d=0 l=0"]);
+    const stale = await get(`${bucket}/windowed`);
+    expect([stale.status, stale.text, stale.headers.get("cache-status")]).toEqual([200, "v", "kv-patterns; hit; ttl=0; detail=memory"]);
+    expect((await get(`${bucket}/strict`)).status).toBe(404);
+    await put(`${bucket}/strict`, "w");
+    expect((await get(`${bucket}/strict`)).text).toBe("w");
+  });
+
   it("says what is wrong with it", async () => {
+    expect(problem(await purge("b", { all: true, soft: 1 }))).toBe("400 invalid-request soft");
     expect(problem(await purge("b", {}))).toBe("400 invalid-request");
     expect(problem(await purge("b", { all: false }))).toBe("400 invalid-request");
     expect(problem(await purge("b", { all: "yes" }))).toBe("400 invalid-request all");

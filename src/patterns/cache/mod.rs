@@ -41,7 +41,7 @@
 //! # Cost in KV operations (asserted in `tests/it/cache`)
 //!
 //! `m` is 1, plus 1 for each `/` of the key (at most 16) and each tag, twice that with soft marks: the marks, read at most
-//! every 30 seconds by an isolate, by one bulk read.
+//! every 30 seconds by an isolate, by one bulk read. Over HTTP buckets have soft marks.
 //!
 //! | call | reads | writes | deletes |
 //! |---|---|---|---|

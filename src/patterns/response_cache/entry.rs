@@ -71,6 +71,8 @@ pub struct Entry {
     date_seconds: i64,
     last_modified_seconds: Option<i64>,
     age_value_seconds: u64,
+    /// A soft purge ended its freshness here; known only while the marks are, never stored.
+    expired_at: Option<Timestamp>,
 }
 
 impl Entry {
@@ -89,8 +91,20 @@ impl Entry {
             date_seconds: seconds("date").unwrap_or_else(|| date::whole_seconds(now)),
             last_modified_seconds: seconds("last-modified"),
             age_value_seconds: age_value(&stored.headers),
+            expired_at: None,
             stored,
         }
+    }
+
+    /// The same, no longer fresh from `at` on.
+    #[must_use]
+    pub fn expired(&self, at: Timestamp) -> Self {
+        Self { expired_at: Some(at), ..self.clone() }
+    }
+
+    /// When a soft purge ended its freshness.
+    pub const fn expired_at(&self) -> Option<Timestamp> {
+        self.expired_at
     }
 
     /// What is stored.
@@ -171,6 +185,12 @@ impl Record {
     #[must_use]
     pub fn only(&self, keep: impl Fn(&Entry) -> bool) -> Self {
         Self(self.0.iter().filter(|entry| keep(entry)).cloned().collect())
+    }
+
+    /// The record of what `revise` makes of each entry.
+    #[must_use]
+    pub fn revised(&self, revise: impl FnMut(&Rc<Entry>) -> Option<Rc<Entry>>) -> Self {
+        Self(self.0.iter().filter_map(revise).collect())
     }
 
     /// The record with `entry` in place of the one it answers the same requests as; the oldest go beyond [`MAX_VARIANTS`]

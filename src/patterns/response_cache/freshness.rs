@@ -43,7 +43,7 @@ impl Freshness {
         let stated_error = controls.stale_if_error_seconds;
         let unreachable = if policy.stale_on_connection_failure { policy.stale_if_error_seconds } else { 0 };
         Self {
-            lifetime_millis: millis(lifetime_seconds(entry, policy)),
+            lifetime_millis: lifetime_millis(entry, policy),
             age_millis: age_millis(entry, now),
             stale_while_revalidate_millis: window(controls.stale_while_revalidate_seconds, policy.stale_seconds),
             stale_if_error_millis: window(stated_error, policy.stale_if_error_seconds),
@@ -94,6 +94,12 @@ impl Freshness {
 
 const fn millis(seconds: u64) -> u64 {
     seconds.saturating_mul(1000)
+}
+
+/// `freshness_lifetime`, in milliseconds. A soft purge ends it, and the windows of staleness begin there.
+fn lifetime_millis(entry: &Entry, policy: &OriginPolicy) -> u64 {
+    let lifetime = millis(lifetime_seconds(entry, policy));
+    entry.expired_at().map_or(lifetime, |at| lifetime.min(age_millis(entry, at)))
 }
 
 /// `current_age` (RFC 9111 §4.2.3).

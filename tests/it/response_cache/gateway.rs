@@ -7,7 +7,7 @@ use std::rc::Rc;
 use kv_patterns::background::Deferred;
 use kv_patterns::clock::{Clock, ManualClock};
 use kv_patterns::kv::{Error, Key, MemoryStore, Meter, Metered, Page, PageRequest, Prefix, Read, Store, Write};
-use kv_patterns::patterns::cache::{Flights, Host, SharedLauncher};
+use kv_patterns::patterns::cache::{Flights, Host, Severity, SharedLauncher};
 use kv_patterns::patterns::response_cache::gateway::{BODY_BYTES_MAX, Gateway, Payload};
 use kv_patterns::patterns::response_cache::isolate::Isolate;
 use kv_patterns::patterns::response_cache::policy::{OriginPolicy, SetCookie};
@@ -24,6 +24,7 @@ struct Shaky {
     store: MemoryStore<ManualClock>,
     reads_fail: Rc<RefCell<bool>>,
     writes_fail: Rc<RefCell<bool>>,
+    bulk_reads: Rc<RefCell<u32>>,
 }
 
 fn down() -> Error {
@@ -36,6 +37,7 @@ impl Store for Shaky {
     }
 
     async fn get_many(&self, keys: &[Key], read: Read) -> Result<Vec<Option<Vec<u8>>>, Error> {
+        *self.bulk_reads.borrow_mut() += 1;
         if *self.reads_fail.borrow() { Err(down()) } else { self.store.get_many(keys, read).await }
     }
 
@@ -76,7 +78,7 @@ impl Place {
     fn new(policy: OriginPolicy) -> Self {
         let clock = ManualClock::at(START);
         let store = MemoryStore::new(clock.clone());
-        let kv = Shaky { store, reads_fail: Rc::default(), writes_fail: Rc::default() };
+        let kv = Shaky { store, reads_fail: Rc::default(), writes_fail: Rc::default(), bulk_reads: Rc::default() };
         let script = Script {
             clock: clock.clone(),
             delay_millis: 0,
@@ -169,11 +171,22 @@ fn a_miss_writes_once_a_hit_from_memory_reads_nothing_and_one_from_kv_reads_once
     check(&place.origin(200, FRESH, "one").get("/a"), "MISS", "one", "r=1 w=1 d=0 l=0");
     check(&place.get("/a"), "HIT", "one", "r=0 w=0 d=0 l=0");
     place.clock.advance_seconds(31);
-    // The entry, and one bulk read of the two purge marks, of the origin and of the path.
-    check(&place.get("/a"), "HIT", "one", "r=3 w=0 d=0 l=0");
+    // The entry, and one bulk read of the purge marks, hard and soft, of the origin and of the path.
+    check(&place.get("/a"), "HIT", "one", "r=5 w=0 d=0 l=0");
     place.forget();
-    check(&place.get("/a"), "HIT", "one", "r=3 w=0 d=0 l=0");
+    check(&place.get("/a"), "HIT", "one", "r=5 w=0 d=0 l=0");
     check(&place.get("/a"), "HIT", "one", "r=0 w=0 d=0 l=0");
+}
+
+#[test]
+fn all_marks_of_a_response_with_33_tags_are_one_bulk_read() {
+    let mut place = Place::new(OriginPolicy::default());
+    let tags: Vec<String> = (0..33).map(|tag| format!("tag-{tag}")).collect();
+    let path = "/a".repeat(20);
+    place.origin(200, &[("Cache-Control", "max-age=3600"), ("Cache-Tag", &tags.join(","))], "one").get(&path);
+    place.forget();
+    check(&place.get(&path), "HIT", "one", "r=101 w=0 d=0 l=0");
+    assert_eq!(*place.kv.bulk_reads.borrow(), 1);
 }
 
 #[test]
@@ -311,7 +324,7 @@ fn purges_by_tag_prefix_and_all_are_one_write_and_seen_at_once() {
         place.clock.advance_millis(1);
         let meter = Meter::default();
         let store = Metered::new(place.kv.clone(), meter.clone());
-        block_on(purge(&store, &place.isolate, &place.site(), scope, place.clock.now())).unwrap();
+        block_on(purge(&store, &place.isolate, &place.site(), (scope, Severity::Hard), place.clock.now())).unwrap();
         assert_eq!(meter.to_string(), "r=0 w=1 d=0 l=0");
         place.clock.advance_millis(1);
         for path in ["/x/1", "/x/2", "/y"] {
@@ -326,6 +339,41 @@ fn purges_by_tag_prefix_and_all_are_one_write_and_seen_at_once() {
 }
 
 #[test]
+fn a_soft_purge_is_one_write_and_leaves_what_may_be_served_stale() {
+    let windowed = [("Cache-Control", "max-age=3600, stale-while-revalidate=60"), ("Cache-Tag", "red")];
+    for scope in [Scope::Tag("red"), Scope::Prefix("/x"), Scope::All] {
+        let place = Place::new(OriginPolicy::default());
+        place.origin(200, &windowed, "one").get("/x/1");
+        place.origin(200, FRESH, "strict").get("/y");
+        place.clock.advance_millis(1);
+        let meter = Meter::default();
+        let store = Metered::new(place.kv.clone(), meter.clone());
+        block_on(purge(&store, &place.isolate, &place.site(), (scope, Severity::Soft), place.clock.now())).unwrap();
+        assert_eq!(meter.to_string(), "r=0 w=1 d=0 l=0");
+        // Served while it is refreshed in the background, whose answer is fresh again.
+        place.clock.advance_seconds(2);
+        place.origin(200, &windowed, "two");
+        assert_eq!((place.get("/x/1").word, place.get("/x/1").body.as_str()), ("STALE", "two"), "{scope:?}");
+        assert_eq!(place.get("/x/1").word, "HIT");
+        // What has no window is asked for, and replaces an error.
+        if scope == Scope::All {
+            let got = place.origin_down().get("/y");
+            assert_eq!((got.word, got.body.as_str()), ("STALE", "strict"));
+        }
+    }
+}
+
+#[test]
+fn after_its_window_what_was_purged_softly_is_asked_for() {
+    let place = Place::new(OriginPolicy::default());
+    place.origin(200, &[("Cache-Control", "max-age=3600, stale-while-revalidate=60")], "one").get("/x");
+    place.clock.advance_millis(1);
+    block_on(purge(&place.kv, &place.isolate, &place.site(), (Scope::All, Severity::Soft), place.clock.now())).unwrap();
+    place.clock.advance_seconds(61);
+    assert_eq!(place.origin(200, FRESH, "two").get("/x").body, "two");
+}
+
+#[test]
 fn a_purge_reaches_another_isolate_when_its_memory_has_run_out() {
     let mut place = Place::new(OriginPolicy { memory_seconds: 30, ..OriginPolicy::default() });
     place.origin(200, FRESH, "one").get("/a");
@@ -333,7 +381,7 @@ fn a_purge_reaches_another_isolate_when_its_memory_has_run_out() {
     let here = std::mem::replace(&mut place.isolate, other.clone());
     place.get("/a");
     place.clock.advance_millis(1);
-    block_on(purge(&place.kv, &here, &place.site(), Scope::All, place.clock.now())).unwrap();
+    block_on(purge(&place.kv, &here, &place.site(), (Scope::All, Severity::Hard), place.clock.now())).unwrap();
     assert_eq!(place.get("/a").word, "HIT", "within its memory");
     place.clock.advance_seconds(30);
     assert_eq!(place.origin(200, FRESH, "two").get("/a").body, "two");

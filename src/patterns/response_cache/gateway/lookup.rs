@@ -3,11 +3,11 @@
 use std::rc::Rc;
 
 use super::Gateway;
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::kv::{Key, Read, Store};
 use crate::patterns::cache::Launcher;
 use crate::patterns::response_cache::decision::{Decision, OnError, OriginFailure, decide_request, on_origin_error};
-use crate::patterns::response_cache::entry::Record;
+use crate::patterns::response_cache::entry::{Entry, Record};
 use crate::patterns::response_cache::isolate::Slot;
 use crate::patterns::response_cache::origin::Origin;
 use crate::patterns::response_cache::{RequestHead, purge};
@@ -68,7 +68,7 @@ where
         slot
     }
 
-    /// Without the responses that a purge covers.
+    /// Without the responses that a purge covers; those that a soft one covers are stale.
     async fn unpurged(&self, request: &RequestHead, slot: Slot) -> Slot {
         if slot.record.is_empty() || !self.site.is_purgeable() {
             return slot;
@@ -76,14 +76,19 @@ where
         let tags = slot.record.entries().iter().flat_map(|entry| entry.stored().tags.iter().map(String::as_str));
         let now = self.host.clock.now();
         let (store, since) = (&self.store, slot.unpurged_at);
-        match purge::purged_at(store, &self.isolate, &self.site, &request.target, tags, since, now).await {
-            Some(at) if slot.record.entries().iter().any(|entry| entry.stored().received_at <= at) => {
-                // Tags of all variants are looked at together: purging more than asked is a miss, less would be wrong.
-                let record = slot.record.only(|entry| entry.stored().received_at > at);
-                Slot { record: Rc::new(record), ..slot }
-            }
-            _ => slot,
+        let purged = purge::purged_at(store, &self.isolate, &self.site, &request.target, tags, since, now).await;
+        let covers = |mark: Option<Timestamp>, entry: &Entry| mark.filter(|at| entry.stored().received_at <= *at);
+        let is_purged = |entry: &Entry| covers(purged.gone.max(purged.stale), entry).is_some();
+        if !slot.record.entries().iter().any(|entry| is_purged(entry)) {
+            return slot;
         }
+        // Tags of all variants are looked at together: purging more than asked is a miss, less would be wrong.
+        let record = slot.record.revised(|entry| match (covers(purged.gone, entry), covers(purged.stale, entry)) {
+            (Some(_), _) => None,
+            (None, Some(at)) => Some(Rc::new(entry.expired(at))),
+            (None, None) => Some(Rc::clone(entry)),
+        });
+        Slot { record: Rc::new(record), ..slot }
     }
 
     /// While the origin is known to fail, what may replace an error answers at once.

@@ -8,7 +8,7 @@
 //! - **Single flight** in an isolate: of many `GET`s of one URI one asks the origin, the others wait for it, each on its own timer, and find
 //!   the answer in memory. What fails is tried once more, by whoever gets there first, before anybody is told; who is slow is replaced
 //!   after [`PATIENCE_MILLIS`]; what cannot be shared is not waited for. No other isolate knows of it.
-//! - Cost: a hit from memory reads nothing, one from KV reads one key, a miss and a refresh write one, an unsafe request deletes one per URI.
+//! - Cost: a hit from memory reads nothing, one from KV reads one key and, in one bulk read, the marks of purges; a miss and a refresh write one, an unsafe request deletes one per URI.
 //!
 //! Limits: 8 MiB per body and per URI in KV; larger ones stream through. Rules are in the modules beside this one: what is known
 //! (`lookup`), the way to the origin (`upstream`), what is remembered (`keep`), the answer (`render`).
