@@ -153,7 +153,7 @@ fn usable(lookup: Lookup<Object>, now: Timestamp) -> Option<(Found<Object>, Obje
 
 /// RFC 9211: `hit`, the seconds of freshness left (0 or less when stale), and which tier had it.
 fn cache_status(found: &Found<Object>, now: Timestamp) -> String {
-    let fresh_until = found.entry.head.fresh_until;
+    let fresh_until = found.fresh_until();
     let left = fresh_until.millis_since(now) / 1000;
     let past = now.millis_since(fresh_until) / 1000;
     let sign = if past > 0 { "-" } else { "" };

@@ -64,6 +64,13 @@ impl<V> Found<V> {
     pub fn freshness(&self, now: Timestamp) -> Freshness {
         freshness(&self.entry.head, self.marked, now)
     }
+
+    /// When it stops being fresh, or did: at a soft purge if that came first.
+    pub fn fresh_until(&self) -> Timestamp {
+        let head = &self.entry.head;
+        let softly = self.marked.stale.filter(|stale| head.asked <= *stale);
+        softly.map_or(head.fresh_until, |at| head.fresh_until.min(at))
+    }
 }
 
 /// What a look into the tiers gave.
