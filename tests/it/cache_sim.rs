@@ -49,7 +49,6 @@ fn a_stampede_does_not_grow_with_the_rate_and_the_recipes_does() {
     for (rate, seeds) in [(1.0, 12), (10.0, 12), (100.0, 6), (1000.0, 1)] {
         let [ours, recipe, nothing] =
             [Guard::Ours, Guard::Recipe, Guard::Nothing].map(|guard| mean(guard, rate, seeds));
-        println!("{rate}/s: cold, expiry, purge: ours {ours:.1?}, recipe {recipe:.1?}, nothing {nothing:.1?}");
         assert!(ours.iter().all(|mean| *mean <= 6.0), "{rate}/s: {ours:?}");
         if rate >= 100.0 {
             assert!(recipe[1] > 50.0 && nothing[1] > 50.0, "{rate}/s: {recipe:?}, {nothing:?}");

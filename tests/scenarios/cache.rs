@@ -79,15 +79,16 @@ impl Origin {
     /// Calls by location from one moment to another.
     fn counts(&self, locations: usize, from: Timestamp, to: Timestamp) -> Vec<u64> {
         let calls = self.calls.borrow();
-        let count = |at| calls.iter().filter(|(location, when)| *location == at && (from..to).contains(when)).count();
-        (0..locations).map(|location| u64::try_from(count(location)).unwrap()).collect()
+        let count =
+            |at| calls.iter().filter(|(location, when)| *location == at && (from..to).contains(when)).map(|_| 1).sum();
+        (0..locations).map(|location| count(location)).collect()
     }
 }
 
 type Through = ReadThrough<Wrapped, Json<Page>, (), SimClock, SimRandom, SharedLauncher<SimBackground>>;
 
 enum Kind {
-    Ours(Through),
+    Ours(Box<Through>),
     Naive { store: SimStore, key: Key, guard: Guard, random: SimRandom, ttl_millis: u64 },
 }
 
@@ -101,7 +102,7 @@ struct Program {
 
 impl Program {
     fn new(guard: Guard, isolate: &Isolate, origin: &Origin, ttl_seconds: u64) -> Self {
-        let tenant = Tenant::new("acme").unwrap();
+        let tenant = Tenant::new("acme").expect("a valid tenant");
         let kind = if guard == Guard::Ours {
             let bucket = Bucket::new(&tenant, Resources::CACHE, "pages");
             let tiers = Tiers::new(wrapped(isolate, "CACHE"), Memory::new(1 << 20), MEMORY_SECONDS);
@@ -109,7 +110,7 @@ impl Program {
             let host = Host { clock: isolate.clock(), random: isolate.random(), launcher };
             let life = Life { ttl_seconds, stale_while_revalidate_seconds: STALE_SECONDS, stale_if_error_seconds: 0 };
             let policy = Policy { life, jitter_permille: 0, ..Policy::default() };
-            Kind::Ours(ReadThrough::new(tiers, bucket, Flights::default(), host, policy))
+            Kind::Ours(Box::new(ReadThrough::new(tiers, bucket, Flights::default(), host, policy)))
         } else {
             let (store, key) = (isolate.store("CACHE"), tenant.space("cache").key(&["page"]));
             Kind::Naive { store, key, guard, random: isolate.random(), ttl_millis: ttl_seconds * 1000 }
@@ -198,7 +199,7 @@ impl Site {
                 }
                 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive and small")]
                 let wait = self.world.sleep(at as u64);
-                let edge = isolates[usize::try_from(random.below(ISOLATES as u64)).unwrap()].clone();
+                let edge = isolates[usize::try_from(random.below(ISOLATES as u64)).expect("small")].clone();
                 let (world, served) = (self.world.clone(), self.served.clone());
                 self.world.spawn(async move {
                     wait.await;
@@ -252,7 +253,7 @@ pub(crate) fn stampede(guard: Guard, setup: Setup, rate: f64) -> Stampede {
     site.purge(to + 2 * COMPUTE_MILLIS);
     // Less than what makes the value expire once more.
     site.ask(1000.0 / rate.min(10.0), to, to + 35_000);
-    site.world.run().unwrap();
+    site.world.run().expect("every request ends");
     let counts = |from, to| site.origin.counts(site.edges.len(), at(from), at(to));
     Stampede {
         cold: counts(0, 10_000),
@@ -270,7 +271,7 @@ fn hostile(guard: Guard, setup: Setup, run: &mut Run) {
     let site = Site::new(guard, setup, HOSTILE_TTL_SECONDS);
     site.ask(3000.0, 0, HOSTILE_MILLIS);
     let purged = site.purge(PURGE_MILLIS);
-    site.world.run().unwrap();
+    site.world.run().expect("every request ends");
     let reach = 2 * profile.clock_skew_millis_max;
     let life = (HOSTILE_TTL_SECONDS + STALE_SECONDS) * 1000;
     let (mut past, mut seen) = (0, 0);
@@ -314,7 +315,7 @@ impl Scenario for CacheScenario {
 
     fn run(&self, code: Code, profile: Profile, seed: u64) -> Run {
         let guard = if code == Code::Ours { Guard::Ours } else { Guard::Recipe };
-        let rate = [1.0, 3.0, 10.0, 10.0, 30.0, 100.0][usize::try_from(seed % 6).unwrap()];
+        let rate = [1.0, 3.0, 10.0, 10.0, 30.0, 100.0][usize::try_from(seed % 6).expect("small")];
         let counted = stampede(guard, calm(seed, profile, 2), rate);
         let mut run = Run { operations: counted.operations, fingerprint: counted.fingerprint, ..Run::default() };
         for (figure, counts) in [("cold", counted.cold), ("expiry", counted.expiry), ("purge", counted.purge)] {
