@@ -81,7 +81,7 @@ impl Origin {
         let calls = self.calls.borrow();
         let count =
             |at| calls.iter().filter(|(location, when)| *location == at && (from..to).contains(when)).map(|_| 1).sum();
-        (0..locations).map(|location| count(location)).collect()
+        (0..locations).map(count).collect()
     }
 }
 
