@@ -95,6 +95,7 @@ async function useUp(call) {
 }
 
 const identify = (i) => ({ identifier: `user-${String(i).padStart(4, "0")}` });
+
 /** Objects of two kilobytes. */
 async function storeObjects(call) {
   for (let i = 0; i < VARIANTS; i += 1) {
