@@ -15,5 +15,6 @@ export default defineConfig({
       miniflare: { bindings: { API_TOKENS: await apiTokens(), ALLOW_LOOPBACK_ORIGINS: "" } },
     })),
   ],
-  test: { include: ["tests/worker/**/*.test.ts"] },
+  // A slow shared machine may take many times what a quiet one takes.
+  test: { include: ["tests/worker/**/*.test.ts"], testTimeout: 60_000, hookTimeout: 60_000 },
 });

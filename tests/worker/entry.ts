@@ -70,7 +70,7 @@ class DurableObjectNamespace {
   }
 }
 
-const OBJECTS = ["COUNTER", "LIMITER", "LOCK"] as const;
+const OBJECTS = ["COUNTER", "LIMITER", "LOCK", "PREFERENCE"] as const;
 
 function withFaults(env: Cloudflare.Env, plan: string, calls: { count: number }): Cloudflare.Env {
   const faults = new Map<string, Map<Operation, Fault>>();

@@ -108,7 +108,11 @@ fn rfc_9111_3_3_a_part_that_is_everything_is_the_whole() {
 #[test]
 fn rfc_9111_3_3_a_part_of_another_length_than_announced_is_not_stored() {
     let mut world = World::new();
-    world.origin(206, &[FRESH, ("Content-Range", "bytes 4-9/10")], "01234").get(&[("Range", "bytes=4-9")]);
+    // Twice: what is cut off is asked for once more.
+    for _ in 0..2 {
+        world.origin(206, &[FRESH, ("Content-Range", "bytes 4-9/10")], "01234");
+    }
+    world.get(&[("Range", "bytes=4-9")]);
     assert_eq!(world.origin(503, &[], "").get(&[("Range", "bytes=4-9")]).from, From::Origin);
 }
 

@@ -128,6 +128,7 @@ impl World {
         self
     }
 
+    /// Down for the whole of the next request, however often it asks.
     pub(super) fn origin_down(&mut self) -> &mut Self {
         self.answers.push_back(Answer::Unreachable);
         self
@@ -164,6 +165,7 @@ impl World {
         let got = Got::of(answer);
         block_on(background.run());
         self.answers = script.answers.take();
+        self.answers.retain(|answer| !matches!(answer, Answer::Unreachable));
         self.origin_saw.append(&mut script.seen.take());
         self.now = clock.now();
         self.kept = store.names().into_iter().filter_map(|name| Some((store.raw(&name)?, name))).collect();
@@ -241,7 +243,9 @@ impl Origin for Script {
     async fn send(&self, request: &RequestHead, _: Option<()>, _: u64) -> Result<(ResponseHead, FakeBody), Unreached> {
         self.seen.borrow_mut().push(request.clone());
         self.clock.advance_millis(self.delay_millis);
-        let answer = self.answers.borrow_mut().pop_front();
+        let mut answers = self.answers.borrow_mut();
+        let stays_down = answers.len() == 1 && matches!(answers.front(), Some(Answer::Unreachable));
+        let answer = if stays_down { Some(Answer::Unreachable) } else { answers.pop_front() };
         match answer.expect("the origin was asked once more than the test expects") {
             Answer::Unreachable => Err(Unreached::Failed),
             Answer::Response { status, headers, body } => {
