@@ -265,7 +265,7 @@ fn step(value: i64, operation: &Operation<Asked>) -> Option<i64> {
 pub(crate) fn run_exact(code: Code, setup: Setup) -> Run {
     let unclear = [Fault::WriteFailsBefore, Fault::WriteFailsAfter, Fault::LateWrite, Fault::Hangs];
     let gone = if code == Code::Naive { unclear.as_slice() } else { &[] };
-    let faults = gone.iter().fold(setup.faults.clone(), |faults, fault| faults.without(*fault));
+    let faults = gone.iter().fold(setup.faults, |faults, fault| faults.without(*fault));
     let world = World::new(Setup { faults, ..setup });
     let objects = Objects::<ExactCounter>::new(&world);
     let history = Rc::<RefCell<Vec<Operation<Asked>>>>::default();
