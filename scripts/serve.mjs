@@ -21,6 +21,15 @@ export async function checkPortIsFree(number) {
   }
 }
 
+/** A port that is free at the moment. */
+export async function freePort() {
+  const server = createServer();
+  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address();
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
+
 async function localSecrets() {
   await step("Local secrets in .dev.vars", async () => {
     if (existsSync(join(root, ".dev.vars"))) return "kept";

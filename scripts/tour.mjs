@@ -2,12 +2,11 @@
 // it get a status below 400, or the one that a comment at its end names (`# 401`).
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { build } from "./bundle.mjs";
 import { Problem, main, output, root, run, systemEnv } from "./lib.mjs";
-import { serve } from "./serve.mjs";
+import { freePort, serve } from "./serve.mjs";
 
 const README = "README.md";
 const HEADING = "## A tour with curl";
@@ -61,15 +60,6 @@ echo
 echo "$all calls of curl went as the tour says"
 [ "$all" -gt 0 ]
 `;
-}
-
-/** A port that is free at the moment. */
-async function freePort() {
-  const server = createServer();
-  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const { port } = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  return port;
 }
 
 async function tour() {

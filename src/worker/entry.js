@@ -1,31 +1,98 @@
-// What the platform calls: events go straight to the functions that Rust exports, and a Wasm instance that has
-// trapped is replaced before it is used again.
+// What the platform calls: events go straight to the functions that Rust exports. A Wasm instance that has trapped is
+// replaced before it is used again, and nobody goes on waiting for it: what was in flight there and is safe to repeat
+// (RFC 9110 §9.2.1) is done once more by the new instance, anything else is told 503 at once.
 //
-// The bundle's own default export does the same behind a Proxy per request and a Proxy per method call, which was a
-// sixth of the CPU of a small request (docs/performance.md). This keeps its rule, and its Durable Object classes.
+// The bundle's own default export calls Rust behind a Proxy per request and a Proxy per method call, which was a sixth of
+// the CPU of a small request (docs/performance.md). This keeps its rule, and its Durable Object classes.
 import Bundle from "../../build/index.js";
 
 export * from "../../build/index.js";
 
 /** Kept by the bundle: `criticalError` says that the instance must not be used again. */
 const state = globalThis.__worker_init_state;
+const INTERRUPTED = Symbol("interrupted");
+const SAFE = new Set(["GET", "HEAD", "OPTIONS"]);
 
-function handler(event) {
-  const run = Bundle.prototype[event];
-  return (argument, env, ctx) => {
-    // The bundle starts a new instance when something is constructed after a trap, and only then.
-    if (state.criticalError) new Bundle(ctx, env);
-    // Read on demand by glue.js: for `worker::Request`, which would have it parsed for every request, it is not there.
-    if (event === "fetch") Object.defineProperty(argument, "cf", { value: undefined, configurable: true });
-    try {
-      return run.call({ env, ctx }, argument);
-    } catch (error) {
-      if (error instanceof WebAssembly.RuntimeError) state.criticalError = true;
-      throw error;
-    }
-  };
+/** Ends the wait of each call that the instance at hand has not answered. */
+const waiting = new Set();
+let trapped = false;
+
+// Set by Rust's panic hook, which still runs inside the instance that ends, by the bundle, and here.
+Object.defineProperty(state, "criticalError", {
+  get: () => trapped,
+  set(value) {
+    trapped = value;
+    if (!value) return;
+    const ended = [...waiting];
+    waiting.clear();
+    for (const end of ended) end();
+  },
+});
+
+/** Whether `error` is a trap, as it is or as the bundle wraps it. If so, the instance is over. */
+state.endedBy = (error) => {
+  const isTrap = [error, error?.cause].some((each) => each instanceof WebAssembly.RuntimeError);
+  if (!isTrap) return false;
+  console.error("Critical", error);
+  state.criticalError = true;
+  return true;
+};
+
+/** What the instance answers, or a promise of it. */
+function start(event, argument, env, ctx) {
+  // The bundle starts a new instance when something is constructed after a trap, and only then.
+  if (trapped) new Bundle(ctx, env);
+  try {
+    return Bundle.prototype[event].call({ env, ctx }, argument);
+  } catch (error) {
+    if (!state.endedBy(error)) throw error;
+    return INTERRUPTED;
+  }
 }
 
-const events = ["fetch", "scheduled", "queue"].filter((event) => event in Bundle.prototype);
+/** The end of `answer`, or of the instance that was to give it. */
+function settled(answer) {
+  if (!(answer instanceof Promise)) return answer;
+  return new Promise((resolve, reject) => {
+    const end = () => resolve(INTERRUPTED);
+    const over = (settle) => (value) => {
+      waiting.delete(end);
+      settle(value);
+    };
+    waiting.add(end);
+    answer.then(over(resolve), over(reject));
+  });
+}
 
-export default Object.fromEntries(events.map((event) => [event, handler(event)]));
+/** The answer where the instance ended before it gave one, twice if the call may be repeated. */
+function interrupted(request) {
+  const detail = "What was to answer ended in the middle of it. What was asked may have happened.";
+  const problem = { type: "/problems/interrupted", title: "The request was interrupted", status: 503, detail };
+  const sent = request.headers.get("x-request-id") ?? "";
+  const id = /^[A-Za-z0-9._-]{1,128}$/.test(sent) ? sent : crypto.randomUUID();
+  const headers = { "Content-Type": "application/problem+json", "Retry-After": "1", "X-Request-Id": id };
+  return new Response(request.method === "HEAD" ? null : JSON.stringify(problem), { status: 503, headers });
+}
+
+function startFetch(request, env, ctx) {
+  // Read on demand by glue.js: for `worker::Request`, which would have it parsed for every request, it is not there.
+  Object.defineProperty(request, "cf", { value: undefined, configurable: true });
+  return start("fetch", request, env, ctx);
+}
+
+async function finishFetch(started, request, env, ctx) {
+  let answer = await settled(started);
+  if (answer === INTERRUPTED && SAFE.has(request.method)) answer = await settled(startFetch(request, env, ctx));
+  return answer === INTERRUPTED ? interrupted(request) : answer;
+}
+
+export default {
+  fetch(request, env, ctx) {
+    const started = startFetch(request, env, ctx);
+    return started instanceof Response ? started : finishFetch(started, request, env, ctx);
+  },
+  async scheduled(event, env, ctx) {
+    const ended = await settled(start("scheduled", event, env, ctx));
+    if (ended === INTERRUPTED) throw new Error("The scheduled work was interrupted; the next run goes on where it stopped.");
+  },
+};

@@ -2,15 +2,24 @@
 // Every crossing costs, and so does every string; see docs/performance.md.
 
 // The queue of Rust's tasks runs on this. The runtime's own costs ten times as much, because it is not the engine's.
-// An exception still ends as the uncaught one that it would be there.
+// What is thrown still ends as the uncaught exception that it would be there, except a trap: entry.js has to know at once
+// that this instance is over, before the next one is at work.
 const platformMicrotask = globalThis.queueMicrotask;
 const resolved = Promise.resolve();
-const uncaught = (error) =>
+const uncaught = (error) => {
+  if (globalThis.__worker_init_state.endedBy?.(error)) return;
   platformMicrotask(() => {
     throw error;
   });
+};
 globalThis.queueMicrotask = (callback) => {
-  resolved.then(callback).then(undefined, uncaught);
+  resolved.then(() => {
+    try {
+      callback();
+    } catch (error) {
+      uncaught(error);
+    }
+  });
 };
 
 // `worker::Request` reads `cf` of every request, for which the runtime parses JSON; hardly any route wants it, so entry.js

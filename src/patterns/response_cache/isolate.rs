@@ -1,18 +1,23 @@
 //! What one isolate remembers: stored responses within a number of bytes, and purge marks.
 //!
-//! Limits: the least recently used go beyond the budget. Nothing here outlives the isolate, and no other isolate sees it; a slot counts
+//! Limits: beyond the budget what is used least goes (S3-FIFO). Nothing here outlives the isolate, and no other isolate sees it; a slot counts
 //! for a bounded time, after which KV is asked again, and an entry's age is carried in the entry, never restarted.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::rc::Rc;
+
+use quick_cache::Weighter;
+use quick_cache::unsync::Cache;
 
 use super::entry::Record;
 use crate::clock::Timestamp;
 
 /// What a slot costs beside its bodies, in bytes: fields, keys, maps.
 const SLOT_BYTES: usize = 2048;
-/// How many purge marks are remembered; beyond that all are read again.
+/// The weight of a slot for which the table makes room beforehand, in bytes.
+const SLOT_BYTES_USUAL: usize = 16_384;
+/// How many purge marks are remembered; one that is not is read again.
 const MARKS_MAX: usize = 4096;
 
 /// What is remembered of one URI.
@@ -32,113 +37,117 @@ pub struct Slot {
     pub unstorable: bool,
 }
 
-#[derive(Debug, Default)]
+/// A purge mark, and when KV was last asked for it.
+type Mark = (Option<Timestamp>, Timestamp);
+
+#[derive(Clone)]
+struct Weight;
+
+impl Weighter<String, Slot> for Weight {
+    fn weight(&self, _: &String, slot: &Slot) -> u64 {
+        u64::try_from(SLOT_BYTES.saturating_add(slot.record.bytes())).unwrap_or(u64::MAX / 2)
+    }
+}
+
 struct Memory {
-    slots: HashMap<String, (u64, usize, Slot)>,
-    by_use: BTreeMap<u64, String>,
-    bytes: usize,
-    tick: u64,
-    marks: HashMap<String, (Option<Timestamp>, Timestamp)>,
+    slots: RefCell<Cache<String, Slot, Weight>>,
+    marks: RefCell<Cache<String, Mark>>,
 }
 
 /// The memory of one isolate. Clones share it.
-#[derive(Clone, Debug)]
-pub struct Isolate {
-    memory: Rc<RefCell<Memory>>,
-    bytes_max: usize,
+#[derive(Clone)]
+pub struct Isolate(Rc<Memory>);
+
+impl fmt::Debug for Isolate {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Isolate({} bytes)", self.bytes())
+    }
 }
 
 impl Isolate {
-    /// A memory of about `bytes_max` bytes.
+    /// A memory of at most `bytes_max` bytes. A slot that alone is nearly as large is not kept; the largest body that can be
+    /// stored should be at most a third, so that whoever waited for it finds it.
     pub fn new(bytes_max: usize) -> Self {
-        Self { memory: Rc::default(), bytes_max }
+        let weight = u64::try_from(bytes_max).unwrap_or(u64::MAX / 2);
+        let slots = RefCell::new(Cache::with_weighter(bytes_max / SLOT_BYTES_USUAL, weight, Weight));
+        Self(Rc::new(Memory { slots, marks: RefCell::new(Cache::new(MARKS_MAX)) }))
     }
 
     /// What is remembered under `key`, also if it no longer counts without KV.
     pub fn slot(&self, key: &str) -> Option<Slot> {
-        let mut memory = self.memory.borrow_mut();
-        memory.tick = memory.tick.saturating_add(1);
-        let tick = memory.tick;
-        let (used, _, slot) = memory.slots.get_mut(key)?;
-        let before = std::mem::replace(used, tick);
-        let slot = slot.clone();
-        if let Some(key) = memory.by_use.remove(&before) {
-            memory.by_use.insert(tick, key);
-        }
-        Some(slot)
+        self.0.slots.borrow().get(key).cloned()
     }
 
-    /// Remembers `slot`. What alone is larger than half of the memory is not kept; the largest body that can be stored is less, so
-    /// that whoever waited for it finds it.
+    /// Remembers `slot`.
     pub fn keep(&self, key: &str, slot: Slot) {
-        let mut memory = self.memory.borrow_mut();
-        memory.forget(key);
-        let bytes = SLOT_BYTES.saturating_add(slot.record.bytes());
-        if bytes > self.bytes_max / 2 {
-            return;
-        }
-        memory.tick = memory.tick.saturating_add(1);
-        let tick = memory.tick;
-        memory.bytes = memory.bytes.saturating_add(bytes);
-        memory.slots.insert(key.to_owned(), (tick, bytes, slot));
-        memory.by_use.insert(tick, key.to_owned());
-        while memory.bytes > self.bytes_max {
-            let Some((_, oldest)) = memory.by_use.first_key_value() else { break };
-            let oldest = oldest.clone();
-            memory.forget(&oldest);
-        }
+        self.0.slots.borrow_mut().insert(key.to_owned(), slot);
     }
 
     /// How many bytes are in use.
-    pub fn bytes(&self) -> usize {
-        self.memory.borrow().bytes
+    pub fn bytes(&self) -> u64 {
+        self.0.slots.borrow().weight()
     }
 
     /// A purge mark, and when KV was last asked for it.
-    pub fn mark(&self, key: &str) -> Option<(Option<Timestamp>, Timestamp)> {
-        self.memory.borrow().marks.get(key).copied()
+    pub fn mark(&self, key: &str) -> Option<Mark> {
+        self.0.marks.borrow().get(key).copied()
     }
 
     /// Remembers a purge mark. An older one never takes the place of a later one, which is given back.
     pub fn set_mark(&self, key: &str, at: Option<Timestamp>, checked: Timestamp) -> Option<Timestamp> {
-        let mut memory = self.memory.borrow_mut();
-        if memory.marks.len() >= MARKS_MAX && !memory.marks.contains_key(key) {
-            memory.marks.clear();
-        }
-        let mark = memory.marks.entry(key.to_owned()).or_insert((None, checked));
-        *mark = (mark.0.max(at), checked);
-        mark.0
-    }
-}
-
-impl Memory {
-    fn forget(&mut self, key: &str) {
-        if let Some((tick, bytes, _)) = self.slots.remove(key) {
-            self.by_use.remove(&tick);
-            self.bytes = self.bytes.saturating_sub(bytes);
-        }
+        let at = at.max(self.mark(key).and_then(|(known, _)| known));
+        self.0.marks.borrow_mut().insert(key.to_owned(), (at, checked));
+        at
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::patterns::response_cache::entry::{Entry, Stored};
+    use crate::patterns::response_cache::gateway::BODY_BYTES_MAX;
+    use crate::patterns::response_cache::headers::Headers;
+    use crate::patterns::response_cache::vary::Selector;
 
-    fn slot(at: u64) -> Slot {
-        Slot { kept_until: Timestamp::from_millis(at), ..Slot::default() }
+    fn slot(at: u64, bytes: usize) -> Slot {
+        let entry = Entry::new(Stored {
+            status: 200,
+            headers: Headers::default(),
+            requested_at: Timestamp::default(),
+            received_at: Timestamp::default(),
+            cost_millis: 0,
+            selector: Selector::default(),
+            part: None,
+            tags: Vec::new(),
+            body: vec![0; bytes].into(),
+        });
+        let record = Rc::new(Record::default().with(Rc::new(entry), usize::MAX));
+        Slot { kept_until: Timestamp::from_millis(at), record, ..Slot::default() }
     }
 
     #[test]
-    fn the_least_recently_used_goes_when_the_bytes_are_spent() {
-        let isolate = Isolate::new(SLOT_BYTES * 8);
-        for at in 0..8 {
-            isolate.keep(&at.to_string(), slot(at));
+    fn it_never_holds_more_bytes_than_it_may() {
+        let isolate = Isolate::new(1 << 20);
+        for at in 0..5_000_u64 {
+            isolate.keep(&at.to_string(), slot(at, usize::try_from(at % 9_000).unwrap()));
+            assert!(isolate.bytes() <= 1 << 20, "{isolate:?}");
         }
-        assert!(isolate.slot("0").is_some());
-        isolate.keep("8", slot(8));
-        assert!(isolate.slot("1").is_none() && isolate.slot("0").is_some() && isolate.slot("8").is_some());
-        assert_eq!(isolate.bytes(), SLOT_BYTES * 8);
-        isolate.keep("8", slot(9));
-        assert_eq!((isolate.bytes(), isolate.slot("8").unwrap().kept_until.millis()), (SLOT_BYTES * 8, 9));
+        assert!(isolate.bytes() > 1 << 19, "{isolate:?}");
+        isolate.keep("same", slot(8, 100));
+        let bytes = isolate.bytes();
+        isolate.keep("same", slot(9, 100));
+        assert_eq!((isolate.bytes(), isolate.slot("same").unwrap().kept_until.millis()), (bytes, 9));
+        isolate.keep("huge", slot(1, 1 << 21));
+        assert!(isolate.slot("huge").is_none());
+    }
+
+    #[test]
+    fn the_largest_body_is_found_by_whoever_waited_for_it() {
+        let isolate = Isolate::new(3 * BODY_BYTES_MAX);
+        for at in 0..2_000 {
+            isolate.keep(&at.to_string(), slot(at, 20_000));
+        }
+        isolate.keep("large", slot(1, BODY_BYTES_MAX));
+        assert!(isolate.slot("large").is_some());
     }
 }
