@@ -28,6 +28,14 @@ extern "C" {
         fields: &str,
         stream: &web_sys::ReadableStream,
     ) -> Result<web_sys::Response, JsValue>;
+    #[wasm_bindgen(catch, js_name = textResponse)]
+    pub(super) fn text_response(status: u16, fields: &str, body: &str) -> Result<web_sys::Response, JsValue>;
+    #[wasm_bindgen(js_name = askObject)]
+    pub(super) fn ask_object(namespace: &JsValue, name: &str, call: &str) -> Promise;
+    #[wasm_bindgen(catch, js_name = sqlJson)]
+    pub(super) fn sql_json(sql: &JsValue, query: &str) -> Result<Option<String>, JsValue>;
+    #[wasm_bindgen(catch, js_name = sqlRun)]
+    pub(super) fn sql_run(sql: &JsValue, query: &str, text: &str) -> Result<(), JsValue>;
     #[wasm_bindgen(js_name = headerFields)]
     pub(super) fn header_fields(message: &JsValue) -> String;
     #[wasm_bindgen(js_name = originFetch)]

@@ -39,7 +39,7 @@ function unreadable(keys: string | string[]): ArrayBuffer | Map<string, string> 
   return typeof keys === "string" ? (new TextEncoder().encode(damaged).buffer as ArrayBuffer) : new Map(keys.map((key) => [key, damaged]));
 }
 
-/** An object namespace whose calls are counted and may fail. Its name is what the platform crate looks for. */
+/** An object namespace whose calls are counted and may fail. */
 class DurableObjectNamespace {
   #namespace: globalThis.DurableObjectNamespace;
   #calls: { count: number };
@@ -54,16 +54,16 @@ class DurableObjectNamespace {
 
   getByName(name: string) {
     return {
-      fetch: async (request: Request): Promise<Response> => {
+      fetch: async (...call: Parameters<Fetcher["fetch"]>): Promise<Response> => {
         this.#calls.count++;
         const fault = this.#fault;
-        const call = () => this.#namespace.getByName(name).fetch(request);
-        if (fault === undefined) return call();
+        const ask = () => this.#namespace.getByName(name).fetch(...call);
+        if (fault === undefined) return ask();
         if (fault === "hang") return new Promise(() => {});
         if (fault === "throttled") throw Object.assign(new Error("Durable Object is overloaded."), { overloaded: true });
         // `after` and `twice` fail the first time only: after it took effect, or before.
-        if ((fault === "after" || fault === "twice") && this.#failures++ > 0) return call();
-        if (fault === "after") await (await call()).text();
+        if ((fault === "after" || fault === "twice") && this.#failures++ > 0) return ask();
+        if (fault === "after") await (await ask()).text();
         throw Object.assign(new Error("Network connection lost."), { retryable: true });
       },
     };

@@ -301,18 +301,6 @@ describe("single flight", () => {
     expect(all.every(({ status, text }) => status === 200 && text.length === 5 * chunk.length)).toBe(true);
     expect(seen.length).toBe(1);
   });
-
-  it("waits for nobody whose instance has trapped", async () => {
-    const name = await configured();
-    origin = (request) => (before(request) === 0 ? new Promise(() => {}) : new Response("good", fresh60));
-    // A trap ends what is under way in its instance; these are never answered, which the platform notices in its own time.
-    for (const lost of stampede(name)) lost.catch(() => {});
-    await vi.waitFor(() => expect(seen.length).toBe(PATHS));
-    await expect(call("GET /health", { headers: { "x-test-trap": "1" } })).rejects.toThrow();
-    const all = await Promise.all(stampede(name));
-    expect(all.every(({ status, text }) => status === 200 && text === "good")).toBe(true);
-    expect(seen.length).toBe(2 * PATHS);
-  });
 });
 
 describe("the root origin", () => {

@@ -15,12 +15,16 @@ use crate::patterns::counter::exact;
 use crate::worker::clock::WorkerClock;
 use crate::worker::kv::WorkersKv;
 
+/// The idempotency keys that were seen.
+const SEEN: &str = "CREATE TABLE IF NOT EXISTS seen (key TEXT PRIMARY KEY, delta INTEGER, value INTEGER, at INTEGER)";
+
 /// One exact counter.
 #[durable_object]
 #[derive(Debug)]
 pub struct Counter {
     state: State,
     env: Env,
+    kept: Kept,
     /// When the alarm will go off, as far as this life of the object knows: setting it costs a row.
     alarm_at: Cell<Option<Timestamp>>,
 }
@@ -52,44 +56,36 @@ const fn integer(double: f64) -> i64 {
 }
 
 impl Counter {
-    fn kept(&self) -> Result<Kept> {
-        let kept = Kept::of(&self.state)?;
-        let table = "CREATE TABLE IF NOT EXISTS seen (key TEXT PRIMARY KEY, delta INTEGER, value INTEGER, at INTEGER)";
-        kept.sql.exec(table, None)?;
-        Ok(kept)
-    }
-
-    fn seen(kept: &Kept, request: &exact::Request) -> Result<Option<exact::Seen>> {
+    fn seen(&self, request: &exact::Request) -> Result<Option<exact::Seen>> {
         let exact::Request::Add { key: Some(key), .. } = request else { return Ok(None) };
         let query = "SELECT delta, value, at FROM seen WHERE key = ?";
-        let rows = kept.sql.exec(query, vec![key.as_str().into()])?.to_array::<SeenRow>()?;
+        let rows = self.kept.sql()?.exec(query, vec![key.as_str().into()])?.to_array::<SeenRow>()?;
         Ok(rows.first().map(|row| {
             let at = Timestamp::from_millis(integer(row.at).unsigned_abs());
             exact::Seen { delta: integer(row.delta), value: integer(row.value), at }
         }))
     }
 
-    fn remember(kept: &Kept, request: &exact::Request, seen: exact::Seen) -> Result<()> {
+    fn remember(&self, request: &exact::Request, seen: exact::Seen) -> Result<()> {
         let exact::Request::Add { key: Some(key), .. } = request else { return Ok(()) };
         let at = i64::try_from(seen.at.millis()).unwrap_or(i64::MAX);
         let numbers = [seen.delta, seen.value, at].into_iter().map(SqlStorageValue::Integer);
         let row = std::iter::once(key.as_str().into()).chain(numbers).collect::<Vec<_>>();
-        kept.sql.exec("INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?)", row)?;
+        self.kept.sql()?.exec("INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?)", row)?;
         Ok(())
     }
 
     /// Load, decide, store: no `await` in between.
     fn decide(&self, call: &Call<exact::Request>, now: Timestamp) -> Result<(exact::State, exact::Answer)> {
-        let kept = self.kept()?;
-        let known = kept.load::<Record>()?.unwrap_or_default();
-        let seen = Self::seen(&kept, &call.request)?;
+        let known = self.kept.load::<Record>()?.unwrap_or_default();
+        let seen = self.seen(&call.request)?;
         let decision = exact::decide(&known.state, seen, &call.request, now);
         if decision.state != known.state {
             let (tenant, name, state) = (call.tenant.clone(), call.name.clone(), decision.state.clone());
-            kept.save(&Record { tenant, name, state })?;
+            self.kept.save(&Record { tenant, name, state })?;
         }
         if let Some(seen) = decision.remember {
-            Self::remember(&kept, &call.request, seen)?;
+            self.remember(&call.request, seen)?;
         }
         Ok((decision.state, decision.answer))
     }
@@ -115,21 +111,22 @@ impl Counter {
         written.map_err(|error| worker::Error::from(error.to_string()))
     }
 
-    fn purge(kept: &Kept, until: Timestamp) -> Result<u32> {
+    fn purge(&self, until: Timestamp) -> Result<u32> {
         let until = i64::try_from(until.millis()).unwrap_or(i64::MAX);
-        kept.sql.exec("DELETE FROM seen WHERE at <= ?", vec![SqlStorageValue::Integer(until)])?;
-        let left = kept.sql.exec("SELECT COUNT(*) AS keys FROM seen", None)?.one::<CountRow>()?;
+        let sql = self.kept.sql()?;
+        sql.exec("DELETE FROM seen WHERE at <= ?", vec![SqlStorageValue::Integer(until)])?;
+        let left = sql.exec("SELECT COUNT(*) AS keys FROM seen", None)?.one::<CountRow>()?;
         Ok(u32::try_from(integer(left.keys)).unwrap_or(u32::MAX))
     }
 }
 
 impl DurableObject for Counter {
     fn new(state: State, env: Env) -> Self {
-        Self { state, env, alarm_at: Cell::new(None) }
+        Self { kept: Kept::new(&state, Some(SEEN)), state, env, alarm_at: Cell::new(None) }
     }
 
-    async fn fetch(&self, mut request: Request) -> Result<Response> {
-        let call = call::<exact::Request>(&mut request).await?;
+    async fn fetch(&self, request: Request) -> Result<Response> {
+        let call = call::<exact::Request>(&request).await?;
         let now = WorkerClock.now();
         let (state, answer) = self.decide(&call, now)?;
         self.wake(&state, now).await?;
@@ -141,25 +138,24 @@ impl DurableObject for Counter {
     async fn alarm(&self) -> Result<Response> {
         self.alarm_at.set(None);
         let now = WorkerClock.now();
-        let kept = self.kept()?;
-        let Some(mut record) = kept.load::<Record>()? else { return Response::empty() };
+        let Some(mut record) = self.kept.load::<Record>()? else { return Response::empty() };
         let chores = exact::chores(&record.state, now);
         if chores.forget {
-            self.state.storage().delete_all().await?;
+            self.kept.forget(&self.state).await?;
             return Response::empty();
         }
         if let Some(until) = chores.purge {
-            record.state.keys = Self::purge(&kept, until)?;
+            record.state.keys = self.purge(until)?;
             record.state.purged_at = now;
-            kept.save(&record)?;
+            self.kept.save(&record)?;
         }
         if let Some(value) = chores.snapshot {
             self.snapshot(&record, value, now).await?;
             // Requests came between: only what was written is no longer due.
-            record = kept.load::<Record>()?.unwrap_or_default();
+            record = self.kept.load::<Record>()?.unwrap_or_default();
             record.state.is_snapshot_due = record.state.value != value;
             record.state.snapshot_at = now;
-            kept.save(&record)?;
+            self.kept.save(&record)?;
         }
         self.wake(&record.state, WorkerClock.now()).await?;
         Response::empty()

@@ -16,6 +16,7 @@ use crate::worker::clock::WorkerClock;
 #[derive(Debug)]
 pub struct Limiter {
     state: State,
+    kept: Kept,
     /// When the alarm will go off, as far as this life of the object knows.
     alarm_at: Cell<Option<Timestamp>>,
 }
@@ -23,12 +24,11 @@ pub struct Limiter {
 impl Limiter {
     /// Decides, and stores what it changed.
     async fn check(&self, question: &exact::Question, now: Timestamp) -> Result<exact::Answer> {
-        let kept = Kept::of(&self.state)?;
-        let known = kept.load::<exact::State>()?;
+        let known = self.kept.load::<exact::State>()?;
         let (state, answer) = exact::decide(known.as_ref(), question, now);
         let is_change = answer.taken.is_some() && known.as_ref() != Some(&state);
         if is_change {
-            kept.save(&state)?;
+            self.kept.save(&state)?;
         }
         // An alarm that goes off too early looks again, so one that is set needs no moving.
         if is_change && self.alarm_at.get().is_none_or(|set| set <= now) {
@@ -41,9 +41,8 @@ impl Limiter {
 
     /// Stores what is left when something is given back; the alarm that was set when it was taken stays.
     fn give_back(&self, taken: &exact::Taken, now: Timestamp) -> Result<()> {
-        let kept = Kept::of(&self.state)?;
-        match kept.load::<exact::State>()? {
-            Some(known) => kept.save(&exact::give_back(known, taken, now)),
+        match self.kept.load::<exact::State>()? {
+            Some(known) => self.kept.save(&exact::give_back(known, taken, now)),
             None => Ok(()),
         }
     }
@@ -51,11 +50,11 @@ impl Limiter {
 
 impl DurableObject for Limiter {
     fn new(state: State, _env: Env) -> Self {
-        Self { state, alarm_at: Cell::new(None) }
+        Self { kept: Kept::new(&state, None), state, alarm_at: Cell::new(None) }
     }
 
-    async fn fetch(&self, mut request: Request) -> Result<Response> {
-        let call = call::<exact::Request>(&mut request).await?;
+    async fn fetch(&self, request: Request) -> Result<Response> {
+        let call = call::<exact::Request>(&request).await?;
         let now = WorkerClock.now();
         match &call.request {
             exact::Request::Check(question) => reply(&self.check(question, now).await?),
@@ -67,14 +66,14 @@ impl DurableObject for Limiter {
     async fn alarm(&self) -> Result<Response> {
         self.alarm_at.set(None);
         let now = WorkerClock.now();
-        let known = Kept::of(&self.state)?.load::<exact::State>()?;
+        let known = self.kept.load::<exact::State>()?;
         match known.filter(|state| !state.usage.is_empty(&state.policy, now)) {
             Some(state) => {
                 let at = exact::forget_at(&state, now);
                 set_alarm(&self.state, &WorkerClock, at).await?;
                 self.alarm_at.set(Some(at));
             }
-            None => self.state.storage().delete_all().await?,
+            None => self.kept.forget(&self.state).await?,
         }
         Response::empty()
     }

@@ -22,6 +22,7 @@ const POLL_MILLIS: u64 = 50;
 #[derive(Debug)]
 pub struct Lock {
     state: State,
+    kept: Kept,
     queue: RefCell<Queue>,
     /// When the alarm will go off, as far as this life of the object knows.
     alarm_at: Cell<Option<Timestamp>>,
@@ -33,13 +34,12 @@ impl Lock {
         &self,
         decision: impl FnOnce(&mut exact::State, &mut Queue) -> T,
     ) -> Result<(T, Option<exact::State>)> {
-        let kept = Kept::of(&self.state)?;
-        let known = kept.load::<exact::State>()?.unwrap_or_default();
+        let known = self.kept.load::<exact::State>()?.unwrap_or_default();
         let mut next = known.clone();
         let outcome = decision(&mut next, &mut self.queue.borrow_mut());
         let is_changed = next != known;
         if is_changed {
-            kept.save(&next)?;
+            self.kept.save(&next)?;
         }
         Ok((outcome, is_changed.then_some(next)))
     }
@@ -57,11 +57,11 @@ impl Lock {
 
 impl DurableObject for Lock {
     fn new(state: State, _env: Env) -> Self {
-        Self { state, queue: RefCell::default(), alarm_at: Cell::new(None) }
+        Self { kept: Kept::new(&state, None), state, queue: RefCell::default(), alarm_at: Cell::new(None) }
     }
 
-    async fn fetch(&self, mut request: Request) -> Result<Response> {
-        let call = call::<exact::Request>(&mut request).await?;
+    async fn fetch(&self, request: Request) -> Result<Response> {
+        let call = call::<exact::Request>(&request).await?;
         let now = WorkerClock.now();
         let ((mut answer, ticket), changed) =
             self.decide(|state, queue| exact::decide(state, queue, &call.request, now))?;
@@ -80,10 +80,10 @@ impl DurableObject for Lock {
     async fn alarm(&self) -> Result<Response> {
         self.alarm_at.set(None);
         let now = WorkerClock.now();
-        let known = Kept::of(&self.state)?.load::<exact::State>()?;
+        let known = self.kept.load::<exact::State>()?;
         match known.filter(|state| !state.may_forget(now)) {
             Some(state) => self.wake(Some(state), now).await?,
-            None => self.state.storage().delete_all().await?,
+            None => self.kept.forget(&self.state).await?,
         }
         Response::empty()
     }

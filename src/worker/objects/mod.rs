@@ -22,12 +22,16 @@ pub mod preference;
 use std::pin::pin;
 
 use futures_util::future::{Either, select};
+use js_sys::Reflect;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use worker::{Env, Method, Request, RequestInit, Stub};
+use wasm_bindgen::JsValue;
+use worker::Env;
 
 use crate::clock::Clock;
 use crate::worker::clock::WorkerClock;
+use crate::worker::glue;
+use crate::worker::promise::Settled;
 
 /// Longest time one attempt may take, in milliseconds, beside what the caller lets the object wait.
 const ATTEMPT_MILLIS: u64 = 5000;
@@ -106,27 +110,18 @@ impl<'a> Remote<'a> {
 
     /// Asks, with a new stub: one that failed may stay broken. The flag says whether to try again.
     async fn send<A: DeserializeOwned>(&self, body: &str) -> std::result::Result<A, (CallError, bool)> {
-        let mut response = async {
-            let stub: Stub = self.env.durable_object(self.binding)?.get_by_name(&self.object)?;
-            let mut init = RequestInit::new();
-            init.with_method(Method::Post).with_body(Some(body.into()));
-            stub.fetch_with_request(Request::new_with_init("https://object/", &init)?).await
-        }
-        .await
-        .map_err(|error| classify(&error))?;
-        let text = response.text().await.map_err(|error| classify(&error))?;
+        let namespace = Reflect::get(self.env, &JsValue::from_str(self.binding)).map_err(|thrown| classify(&thrown))?;
+        let answer = Settled::of(&glue::ask_object(&namespace, &self.object, body)).await;
+        let text = answer.map_err(|thrown| classify(&thrown))?.as_string().unwrap_or_default();
         serde_json::from_slice(text.as_bytes()).map_err(|error| (CallError::Lost(error.to_string()), false))
     }
 }
 
 /// What the runtime's error means. Source: <https://developers.cloudflare.com/durable-objects/best-practices/error-handling/>
-fn classify(error: &worker::Error) -> (CallError, bool) {
-    let worker::Error::UnknownJsError { original, .. } = error else {
-        return (CallError::Lost(error.to_string()), false);
-    };
-    let flag = |name: &str| js_sys::Reflect::get(original, &name.into()).is_ok_and(|value| value.is_truthy());
-    if flag("overloaded") {
+fn classify(thrown: &JsValue) -> (CallError, bool) {
+    if Reflect::get(thrown, &JsValue::from_str("overloaded")).is_ok_and(|flag| flag.is_truthy()) {
         return (CallError::Overloaded, false);
     }
-    (CallError::Lost(error.to_string()), flag("retryable"))
+    let (message, retryable) = glue::describe(thrown);
+    (CallError::Lost(message), retryable)
 }

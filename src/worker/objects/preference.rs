@@ -24,6 +24,7 @@ use crate::worker::random::WorkerRandom;
 pub struct Preference {
     state: State,
     env: Env,
+    kept: Kept,
     /// This life's clock for stamps.
     stamps: Stamps,
     /// When the alarm will go off, as far as this life of the object knows.
@@ -49,14 +50,13 @@ impl Record {
 impl Preference {
     /// Load, decide, store: no `await` in between.
     fn decide(&self, call: Call<strong::Request>, now: Timestamp) -> Result<(Option<strong::State>, strong::Answer)> {
-        let kept = Kept::of(&self.state)?;
-        let known = kept.load::<Record>()?.unwrap_or_default();
+        let known = self.kept.load::<Record>()?.unwrap_or_default();
         let (state, answer) = strong::decide(&known.state, &call.request, now, &self.stamps);
         if state == known.state {
             return Ok((None, answer));
         }
         let record = Record { tenant: call.tenant, user: call.name, state };
-        kept.save(&record)?;
+        self.kept.save(&record)?;
         Ok((Some(record.state), answer))
     }
 
@@ -88,21 +88,26 @@ impl Preference {
 
     /// Changes what is kept, as it is now: requests may have come since it was loaded.
     fn update(&self, change: impl FnOnce(&mut strong::State)) -> Result<Option<strong::State>> {
-        let kept = Kept::of(&self.state)?;
-        let Some(mut record) = kept.load::<Record>()? else { return Ok(None) };
+        let Some(mut record) = self.kept.load::<Record>()? else { return Ok(None) };
         change(&mut record.state);
-        kept.save(&record)?;
+        self.kept.save(&record)?;
         Ok(Some(record.state))
     }
 }
 
 impl DurableObject for Preference {
     fn new(state: State, env: Env) -> Self {
-        Self { state, env, stamps: Stamps::new(&WorkerRandom), alarm_at: Cell::new(None) }
+        Self {
+            kept: Kept::new(&state, None),
+            state,
+            env,
+            stamps: Stamps::new(&WorkerRandom),
+            alarm_at: Cell::new(None),
+        }
     }
 
-    async fn fetch(&self, mut request: Request) -> Result<Response> {
-        let call = call::<strong::Request>(&mut request).await?;
+    async fn fetch(&self, request: Request) -> Result<Response> {
+        let call = call::<strong::Request>(&request).await?;
         let now = WorkerClock.now();
         let (changed, answer) = self.decide(call, now)?;
         if let Some(state) = changed {
@@ -114,12 +119,12 @@ impl DurableObject for Preference {
     /// Looks after the copy in KV; what fails is tried again later, for as long as it takes.
     async fn alarm(&self) -> Result<Response> {
         self.alarm_at.set(None);
-        let Some(record) = Kept::of(&self.state)?.load::<Record>()? else { return Response::empty() };
+        let Some(record) = self.kept.load::<Record>()? else { return Response::empty() };
         match self.tend(&record).await {
-            Ok(true) => self.state.storage().delete_all().await?,
+            Ok(true) => self.kept.forget(&self.state).await?,
             Ok(false) => {
                 let now = WorkerClock.now();
-                let known = Kept::of(&self.state)?.load::<Record>()?.unwrap_or_default();
+                let known = self.kept.load::<Record>()?.unwrap_or_default();
                 self.wake(known.state.next_alarm(now)).await?;
             }
             Err(error) => {
