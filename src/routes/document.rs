@@ -4,11 +4,11 @@ use serde::Serialize;
 use serde_json::Value;
 use worker::Request;
 
-use super::conditional::Conditions;
+use super::conditional::{Conditions, etag};
 use super::extract::{self, Query, missing, path_id};
 use super::problem::Problem;
 use super::reply::{Consistency, Reply};
-use super::{Access, AppStore, Context, Outcome, Route, page, patch, route};
+use super::{Access, AppStore, Context, Outcome, Route, page, patch, route, turn};
 use crate::clock::Timestamp;
 use crate::kv;
 use crate::patterns::document::{
@@ -72,6 +72,11 @@ fn ttl_seconds(context: &Context) -> Result<Option<u64>, Problem> {
     Ok(Some(seconds).filter(|seconds| *seconds > 0))
 }
 
+/// The schema's entity tag. What it holds has text keys and integers only, which is all that could fail.
+fn tag(collection: &Collection) -> String {
+    etag(&serde_json::to_vec(collection).unwrap_or_default())
+}
+
 async fn publish(request: Request, context: Context) -> Outcome {
     let name = path_id(&context, "collection")?;
     let mut fields = extract::object(&request, BOUNDS.bytes_max).await?;
@@ -80,8 +85,16 @@ async fn publish(request: Request, context: Context) -> Outcome {
     fields.finish()?;
     let collection = Collection::new(u32::try_from(version).unwrap_or(u32::MAX), migrations)
         .map_err(|error| Problem::invalid(error.field, error.expected))?;
-    let collection = collections(&context)?.publish(&name, collection, context.data.now()).await?;
-    Ok(Reply::json(200, &Published { version: collection.version() }).consistency(Consistency::Eventual))
+    let _turn = turn::take(&context.data, &["collection", &name]).await?;
+    let collections = collections(&context)?;
+    let conditions = Conditions::of(&request);
+    if !conditions.is_empty() {
+        let before = collections.newest(&name).await?;
+        conditions.check_write(before.as_ref().map(tag).as_deref())?;
+    }
+    let collection = collections.publish(&name, collection, context.data.now()).await?;
+    let reply = Reply::json(200, &Published { version: collection.version() });
+    Ok(reply.header("ETag", tag(&collection)).consistency(Consistency::Eventual))
 }
 
 async fn put(request: Request, context: Context) -> Outcome {
@@ -90,6 +103,7 @@ async fn put(request: Request, context: Context) -> Outcome {
     let data = extract::json(&request, BOUNDS.bytes_max).await?;
     let (documents, schema) = documents(&context).await?;
     let (precondition, stamps) = (Conditions::of(&request).into_precondition(), STAMPS.with(Clone::clone));
+    let _turn = turn::take(&context.data, &["document", &path_id(&context, "collection")?, &id]).await?;
     let now = context.data.now();
     let served = documents.put(&schema, &id, data, ttl_seconds, &precondition, now, &stamps).await?;
     Ok(changed(&served))
@@ -111,6 +125,7 @@ async fn patch_some(request: Request, context: Context) -> Outcome {
     let patch = patch::patch(&request, BOUNDS.bytes_max).await?;
     let (documents, schema) = documents(&context).await?;
     let (precondition, stamps) = (Conditions::of(&request).into_precondition(), STAMPS.with(Clone::clone));
+    let _turn = turn::take(&context.data, &["document", &path_id(&context, "collection")?, &id]).await?;
     let now = context.data.now();
     let served = documents.patch(&schema, &id, &patch, ttl_seconds, &precondition, now, &stamps).await?;
     Ok(changed(&served))
@@ -120,6 +135,7 @@ async fn delete(request: Request, context: Context) -> Outcome {
     let id = path_id(&context, "id")?;
     let (documents, schema) = documents(&context).await?;
     let precondition = Conditions::of(&request).into_precondition();
+    let _turn = turn::take(&context.data, &["document", &path_id(&context, "collection")?, &id]).await?;
     documents.delete(&schema, &id, &precondition, context.data.now()).await?;
     Ok(Reply::empty(204).consistency(Consistency::Eventual))
 }
@@ -129,7 +145,7 @@ async fn list(_: Request, context: Context) -> Outcome {
     let scope = page::scope(&context, &["documents", &path_id(&context, "collection")?])?;
     let request = page::request(app, &Query::of(app)?, &scope)?;
     let (documents, _) = documents(&context).await?;
-    let listed = documents.list(request.limit, request.cursor.as_deref()).await?;
+    let listed = documents.list(request.limit, request.cursor.as_deref(), app.now()).await?;
     let list = page::list(app, &scope, listed.items, listed.cursor.as_deref());
     Ok(Reply::json(200, &list).consistency(Consistency::Eventual))
 }

@@ -11,7 +11,7 @@ use super::conditional::{Conditions, etag};
 use super::extract::{self, Fields, Query, missing, path_id};
 use super::problem::Problem;
 use super::reply::{Consistency, Reply};
-use super::{Access, AppStore, Context, Outcome, Route, page, route};
+use super::{Access, AppStore, Context, Outcome, Route, page, route, turn};
 use crate::patterns::experiment::assign::{LAYER_SLOTS, MAX_VARIANTS, MAX_WEIGHT, Slots, Variant};
 use crate::patterns::experiment::{
     Definition, Error, Events, Experiment, Experiments, METRIC_BYTES_MAX, Memory, Reason, Refused, Report, Status,
@@ -32,6 +32,8 @@ pub(super) const ROUTES: &[Route] = &[
 
 const STATUSES: &[(&str, Status)] =
     &[("draft", Status::Draft), ("running", Status::Running), ("paused", Status::Paused), ("ended", Status::Ended)];
+/// Experiments of one layer look at each other.
+const TURN: &[&str] = &["experiments"];
 const SALT_BYTES_MAX: usize = 256;
 /// Longest token that is looked at, in bytes.
 const TOKEN_BYTES_MAX: usize = 256;
@@ -102,6 +104,7 @@ async fn put(request: Request, context: Context) -> Outcome {
     let app = &context.data;
     let allow_reassign = Query::of(app)?.flag("allowReassign")?;
     let definition = definition(extract::object(&request, extract::JSON_BYTES_MAX).await?)?;
+    let _turn = turn::take(app, TURN).await?;
     let experiments = experiments(&context)?;
     let base = experiments.newest(&name, app.now()).await?;
     let before = base.as_deref().map(|base| rendered(base).0);
@@ -122,6 +125,7 @@ async fn get(request: Request, context: Context) -> Outcome {
 
 async fn delete(request: Request, context: Context) -> Outcome {
     let name = path_id(&context, "name")?;
+    let _turn = turn::take(&context.data, TURN).await?;
     let experiments = experiments(&context)?;
     let found = experiments.newest(&name, context.data.now()).await?.ok_or_else(no_such)?;
     Conditions::of(&request).check_write(Some(&rendered(&found).0))?;
@@ -208,11 +212,11 @@ fn variants(value: Value) -> Result<Vec<Variant>, Problem> {
     let variant = |(index, item)| {
         let place = format!("variants[{index}]");
         let at = |field: &str| format!("{place}.{field}");
-        let mut fields = Fields::of(item).map_err(|problem| problem.at(&place))?;
+        let mut fields = Fields::of(item).map_err(|_| Problem::invalid(&place, "Must be an object."))?;
         let name = fields.id("name").map_err(|problem| problem.at(at("name")))?;
         let weight = fields.count("weight", 0..=MAX_WEIGHT).map_err(|problem| problem.at(at("weight")))?;
         let weight = weight.ok_or_else(|| missing(&at("weight")))?;
-        fields.finish().map_err(|problem| problem.at(&place))?;
+        fields.finish_at(&place)?;
         Ok(Variant { name, weight })
     };
     items.into_iter().enumerate().map(variant).collect()
@@ -233,14 +237,14 @@ fn overrides(value: Option<Value>) -> Result<BTreeMap<String, String>, Problem> 
 fn slots(value: Option<Value>) -> Result<Option<Slots>, Problem> {
     let Some(value) = value else { return Ok(None) };
     let at = |field: &str| format!("layer.{field}");
-    let mut fields = Fields::of(value).map_err(|problem| problem.at("layer"))?;
+    let mut fields = Fields::of(value).map_err(|_| Problem::invalid("layer", "Must be an object."))?;
     let name = fields.id("name").map_err(|problem| problem.at(at("name")))?;
     let mut slot = |field: &str| {
         let slot = fields.count(field, 0..=LAYER_SLOTS).map_err(|problem| problem.at(at(field)))?;
         slot.ok_or_else(|| missing(&at(field)))
     };
     let (start, end) = (slot("start")?, slot("end")?);
-    fields.finish().map_err(|problem| problem.at("layer"))?;
+    fields.finish_at("layer")?;
     Slots::new(&name, start, end).map(Some).map_err(|error| Problem::invalid("layer", format!("Refused: {error}.")))
 }
 

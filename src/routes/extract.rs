@@ -42,6 +42,10 @@ pub fn check_id(field: &str, id: &str) -> Result<(), Problem> {
     if id.is_empty() || id.len() > ID_BYTES_MAX {
         return Err(Problem::invalid(field, format!("Must have 1 to {ID_BYTES_MAX} bytes.")));
     }
+    // No path can name them: they are resolved before it gets here (RFC 3986 §6.2.2.3).
+    if matches!(id, "." | "..") {
+        return Err(Problem::invalid(field, "Must not be `.` or `..`."));
+    }
     if id.chars().any(char::is_control) {
         return Err(Problem::invalid(field, "Must not contain control characters."));
     }
@@ -78,7 +82,12 @@ impl Query {
                 percent_decode(&text.replace('+', " "))
                     .ok_or_else(|| Problem::invalid(name, "The query is not percent-encoded UTF-8."))
             };
-            pairs.push((decode(name)?, decode(value)?));
+            let (name, value) = (decode(name)?, decode(value)?);
+            // One would be taken and the other one lost; filters by metadata all count.
+            if !name.starts_with("metadata.") && pairs.iter().any(|(known, _)| *known == name) {
+                return Err(Problem::invalid(name, "Given more than once."));
+            }
+            pairs.push((name, value));
         }
         Ok(Self(pairs))
     }
@@ -368,6 +377,18 @@ impl Fields {
         match self.0.keys().next() {
             None => Ok(()),
             Some(field) => Err(Problem::invalid(field.clone(), "Unknown field.")),
+        }
+    }
+
+    /// The same for the fields of an object at `place`.
+    ///
+    /// # Errors
+    ///
+    /// 400: a field nobody asked for.
+    pub fn finish_at(self, place: &str) -> Result<(), Problem> {
+        match self.0.keys().next() {
+            None => Ok(()),
+            Some(field) => Err(Problem::invalid(format!("{place}.{field}"), "Unknown field.")),
         }
     }
 }

@@ -11,7 +11,7 @@ use super::conditional::{Conditions, etag};
 use super::extract::{self, Query, path_id};
 use super::problem::Problem;
 use super::reply::{Consistency, Reply};
-use super::{Access, AppStore, Context, Outcome, Route, page, route};
+use super::{Access, AppStore, Context, Outcome, Route, page, route, turn};
 use crate::patterns::flag::bounds::DOCUMENT;
 use crate::patterns::flag::{Edit, Error, Flags, HISTORY_MAX, Memory, Snapshot, flag_of};
 
@@ -30,6 +30,8 @@ pub(super) const ROUTES: &[Route] = &[
     route!(DELETE "/v1/flags/:key/overrides/:user", WRITE, delete_override),
 ];
 
+/// A tenant's flags are one document.
+const DOCUMENT_TURN: &[&str] = &["flags"];
 /// Longest name of a revision that is looked up, in bytes.
 const REVISION_BYTES_MAX: usize = 64;
 /// Faults of a document that one problem describes; the first is its `field`.
@@ -83,6 +85,7 @@ async fn get_document(request: Request, context: Context) -> Outcome {
 
 async fn put_document(request: Request, context: Context) -> Outcome {
     let document = extract::json_of_depth(&request, DOCUMENT.bytes, DOCUMENT.depth).await?;
+    let _turn = turn::take(&context.data, DOCUMENT_TURN).await?;
     let (flags, now) = (flags(&context)?, context.data.now());
     let base = flags.newest(now).await?;
     Conditions::of(&request).check_write(base.as_deref().map(tag).as_deref())?;
@@ -131,6 +134,7 @@ async fn delete_override(request: Request, context: Context) -> Outcome {
 
 /// Makes `edit` under the request's conditions on flag `key`; whether that flag was there before.
 async fn edit(request: &Request, context: &Context, key: &str, edit: Edit) -> Result<(bool, Rc<Snapshot>), Problem> {
+    let _turn = turn::take(&context.data, DOCUMENT_TURN).await?;
     let (flags, now) = (flags(context)?, context.data.now());
     let base = flags.newest(now).await?;
     let before = flag_text(base.as_ref(), key)?.map(|text| etag(text.as_bytes()));
@@ -156,6 +160,7 @@ async fn rollback(request: Request, context: Context) -> Outcome {
     let mut fields = extract::object(&request, extract::JSON_BYTES_MAX).await?;
     let revision = fields.text("revision", REVISION_BYTES_MAX)?.ok_or_else(|| extract::missing("revision"))?;
     fields.finish()?;
+    let _turn = turn::take(&context.data, DOCUMENT_TURN).await?;
     let (flags, now) = (flags(&context)?, context.data.now());
     let base = flags.newest(now).await?.ok_or(Error::NoSuchRevision)?;
     Conditions::of(&request).check_write(Some(&tag(&base)))?;

@@ -82,11 +82,11 @@ async fn delete(_: Request, context: Context) -> Outcome {
     let (binding, query) = (binding(&context)?, Query::of(app)?);
     let prefix = prefix(&query)?;
     let scope = page::scope(&context, &["delete keys", binding, prefix])?;
-    let request = page::request(app, &query, &scope)?;
+    let cursor = page::open(app, &scope, query.get("cursor"))?;
     if !query.flag("confirm")? {
         return Err(Problem::invalid("confirm", "Must be 1: this deletes everything below the prefix."));
     }
-    let mut receipt = keys(&context, binding)?.delete(prefix, request.cursor.as_deref()).await?;
+    let mut receipt = keys(&context, binding)?.delete(prefix, cursor.as_deref()).await?;
     receipt.cursor = page::list::<()>(app, &scope, Vec::new(), receipt.cursor.as_deref()).cursor;
     Ok(Reply::json(200, &receipt).consistency(Consistency::Eventual))
 }

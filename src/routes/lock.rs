@@ -123,6 +123,12 @@ async fn acquire(request: Request, context: Context) -> Outcome {
                 Answer::Held { owner, retry_after_seconds } => {
                     Err(held(owner, retry_after_seconds, Consistency::Strong))
                 }
+                Answer::KeyReused => {
+                    let detail = "This `Idempotency-Key` is that of another owner's grant; nothing changed.";
+                    let problem =
+                        Problem::new(422, "idempotency-key-reused", "The key was used for another request", detail);
+                    Err(problem.at("Idempotency-Key").consistency(Consistency::Strong))
+                }
                 Answer::QueueFull => {
                     let detail = "As many callers wait for this lock as may.";
                     let problem = Problem::new(409, "lock-queue-full", "Too many wait for the lock", detail);

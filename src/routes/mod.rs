@@ -26,6 +26,7 @@ pub mod reply;
 mod response_cache;
 mod session;
 mod setting;
+mod turn;
 
 use std::cell::RefCell;
 use std::future::Future;

@@ -6,7 +6,7 @@ use super::conditional::Conditions;
 use super::extract::{Query, path_id};
 use super::problem::Problem;
 use super::reply::{Consistency, Reply};
-use super::{Access, AppStore, Context, Outcome, Route, patch, route};
+use super::{Access, AppStore, Context, Outcome, Route, patch, route, turn};
 use crate::patch::Precondition;
 use crate::patterns::preference::{BOUNDS, Change, Error, Preferences, Refusal, View, strong};
 use crate::recent::Recent;
@@ -82,6 +82,7 @@ async fn apply(request: &Request, context: &Context, change: Change) -> Result<(
     let mode = mode(context)?;
     let view = match mode {
         Consistency::Eventual => {
+            let _turn = turn::take(&context.data, &["preferences", &user]).await?;
             let stamps = STAMPS.with(Clone::clone);
             preferences(context)?.change(&user, &change, &precondition, context.data.now(), &stamps).await?
         }

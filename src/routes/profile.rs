@@ -6,7 +6,7 @@ use super::conditional::Conditions;
 use super::extract::{Query, path_id};
 use super::problem::Problem;
 use super::reply::{Consistency, Reply};
-use super::{Access, AppStore, Context, Outcome, Route, patch, route};
+use super::{Access, AppStore, Context, Outcome, Route, patch, route, turn};
 use crate::patterns::profile::{BOUNDS, Change, Error, Profiles};
 
 const READ: Access = Access::Read(&["profiles", "profile", "users"]);
@@ -50,12 +50,14 @@ async fn patch_some(request: Request, context: Context) -> Outcome {
 async fn change(request: &Request, context: &Context, change: Change) -> Outcome {
     let user = path_id(context, "user")?;
     let precondition = Conditions::of(request).into_precondition();
+    let _turn = turn::take(&context.data, &["profile", &user]).await?;
     let profile = profiles(context)?.change(&user, &change, &precondition, context.data.now()).await?;
     Ok(Reply::json(200, profile.fields()).header("ETag", profile.etag()).consistency(Consistency::Eventual))
 }
 
 async fn delete(request: Request, context: Context) -> Outcome {
     let user = path_id(&context, "user")?;
+    let _turn = turn::take(&context.data, &["profile", &user]).await?;
     profiles(&context)?.delete(&user, &Conditions::of(&request).into_precondition()).await?;
     Ok(Reply::empty(204).consistency(Consistency::Eventual))
 }

@@ -11,7 +11,7 @@ use super::conditional::{Conditions, etag};
 use super::extract::{self, Fields, Query, missing, path_id};
 use super::problem::Problem;
 use super::reply::{Consistency, Reply};
-use super::{Access, App, Context, Outcome, Route, page, route};
+use super::{Access, App, Context, Outcome, Route, page, route, turn};
 use crate::kv::Tenant;
 use crate::patterns::rate_limit::approximate::{Approximate, Counts};
 use crate::patterns::rate_limit::header::{self, DRAFT};
@@ -110,6 +110,7 @@ async fn put(request: Request, context: Context) -> Outcome {
     };
     fields.finish()?;
     policy.validate()?;
+    let _turn = turn::take(app, &["rate limit", &name]).await?;
     check_conditions(&request, app, &name).await?;
     let tenant = &app.caller()?.tenant;
     policy::put(&app.store("CONFIG")?, tenant, &name, &policy).await?;
@@ -136,6 +137,7 @@ async fn get(request: Request, context: Context) -> Outcome {
 
 async fn delete(request: Request, context: Context) -> Outcome {
     let (app, name) = (&context.data, path_id(&context, "policy")?);
+    let _turn = turn::take(app, &["rate limit", &name]).await?;
     check_conditions(&request, app, &name).await?;
     let tenant = &app.caller()?.tenant;
     policy::delete(&app.store("CONFIG")?, tenant, &name).await?;

@@ -14,16 +14,18 @@ use super::conditional::{Conditions, etag};
 use super::extract::{self, Fields, Query, check_id, missing, path_id};
 use super::problem::Problem;
 use super::reply::{Consistency, Reply};
-use super::{Access, App, AppStore, Context, Outcome, Route, allowed, page, route};
+use super::{Access, App, AppStore, Context, Outcome, Route, allowed, page, route, turn};
 use crate::clock::Timestamp;
 use crate::kv::Tenant;
 use crate::patterns::cache::{Flights, Host, Severity};
 use crate::patterns::response_cache::RequestHead;
 use crate::patterns::response_cache::address;
-use crate::patterns::response_cache::gateway::{Answer, Gateway, Landed, Payload};
+use crate::patterns::response_cache::directives::MAX_DELTA_SECONDS;
+use crate::patterns::response_cache::gateway::{Answer, Failure, Gateway, Landed, Payload};
 use crate::patterns::response_cache::isolate::Isolate;
+use crate::patterns::response_cache::origin::Unreached;
 use crate::patterns::response_cache::origins::{OriginConfig, Origins};
-use crate::patterns::response_cache::policy::{OriginPolicy, SetCookie};
+use crate::patterns::response_cache::policy::{MAX_TIMEOUT_SECONDS, OriginPolicy, SetCookie};
 use crate::patterns::response_cache::purge::{self, PREFIX_SEGMENTS_MAX, Scope};
 use crate::patterns::response_cache::site::Site;
 use crate::worker::clock::WorkerClock;
@@ -43,8 +45,9 @@ pub(super) const ROUTES: &[Route] = &[
     route!(POST "/v1/origins/:name/purge", WRITE, purge_origin),
 ];
 
-/// The first segments of the Worker's own paths; everything else is the root origin's, if there is one.
-const OWN: [&str; 4] = ["health", "openapi.json", "v1", "ofrep"];
+/// The Worker's own paths, and the first segments of the others; everything else is the root origin's, if there is one.
+const OWN: [&str; 2] = ["/health", "/openapi.json"];
+const OWN_FIRST_SEGMENTS: [&str; 2] = ["v1", "ofrep"];
 /// Longest name of an origin, in bytes.
 const NAME_BYTES_MAX: usize = 128;
 /// Tags one purge may name, each of which is a write.
@@ -87,7 +90,8 @@ pub(super) fn mount<'a>(app: &App, path: &'a str) -> Option<Mount<'a>> {
         return rest.get(name.len()..).map(|path| Mount::Named(name, path));
     }
     let first = path.split('/').nth(1).unwrap_or_default();
-    (app.config.root_origin.is_some() && !OWN.contains(&first)).then_some(Mount::Root)
+    let is_own = OWN.contains(&path) || OWN_FIRST_SEGMENTS.contains(&first);
+    (app.config.root_origin.is_some() && !is_own).then_some(Mount::Root)
 }
 
 /// Sends a request through the cache of the origin it belongs to.
@@ -203,17 +207,21 @@ const fn is_bodiless(status: u16) -> bool {
 /// What this Worker says itself below `/v1/fetch/`: a stored request id would be that of another request, and which pages
 /// of other sites may read an answer is for `CORS_ORIGINS` to say.
 fn is_ours(name: &str) -> bool {
-    name == "x-request-id" || name.starts_with("access-control-")
+    matches!(name, "x-request-id" | "consistency") || name.starts_with("access-control-")
 }
 
 fn render(answer: Answer<Option<web_sys::ReadableStream>>, is_head: bool, transparent: bool) -> Reply {
     if !(200..600).contains(&answer.status) {
         return Reply { transparent, ..Reply::empty(502) };
     }
-    let mut reply = Reply { transparent, ..Reply::empty(answer.status) };
+    let mut reply = match answer.payload {
+        Payload::Failed(failure) => Reply { transparent, ..unanswered(failure, answer.status).into_reply() },
+        _ => Reply { transparent, ..Reply::empty(answer.status) },
+    };
     let bodiless = is_head || is_bodiless(answer.status);
     if !bodiless {
         reply.body = match answer.payload {
+            Payload::Failed(_) => reply.body,
             Payload::Nothing | Payload::Stream(None) => Body::Empty,
             Payload::Held(bytes, range) => Body::Part(bytes, range),
             Payload::Stream(Some(stream)) => Body::Stream(stream),
@@ -226,6 +234,22 @@ fn render(answer: Answer<Option<web_sys::ReadableStream>>, is_head: bool, transp
         }
     }
     reply
+}
+
+/// What the client is told when nobody can answer.
+fn unanswered(failure: Failure, status: u16) -> Problem {
+    let (slug, title, detail) = match failure {
+        Failure::Unreached(Unreached::Failed) => {
+            ("origin-unreachable", "The origin gave no answer", "Nothing that is stored may stand for it.")
+        }
+        Failure::Unreached(Unreached::TimedOut) => {
+            ("origin-timeout", "The origin took too long", "Nothing that is stored may stand for its answer.")
+        }
+        Failure::OnlyIfCached => {
+            ("not-cached", "Nothing is stored that could answer", "The request forbids to ask the origin.")
+        }
+    };
+    Problem::new(status, slug, title, detail)
 }
 
 #[derive(Serialize)]
@@ -304,6 +328,7 @@ async fn put(request: Request, context: Context) -> Outcome {
     let policy = policy(&mut fields)?;
     fields.finish()?;
     let config = OriginConfig { base_url, policy };
+    let _turn = turn::take(app, &["origin", &name]).await?;
     check_conditions(&request, &context, &name).await?;
     origins(&context)?.put(&name, &config).await?;
     let tenant = &app.caller()?.tenant;
@@ -314,9 +339,10 @@ async fn put(request: Request, context: Context) -> Outcome {
 
 async fn delete(request: Request, context: Context) -> Outcome {
     let name = name(&context)?;
+    let app = &context.data;
+    let _turn = turn::take(app, &["origin", &name]).await?;
     check_conditions(&request, &context, &name).await?;
     origins(&context)?.delete(&name).await?;
-    let app = &context.data;
     remember((app.caller()?.tenant.id().to_owned(), name), app.now(), None);
     Ok(Reply::empty(204).consistency(Consistency::Eventual))
 }
@@ -349,7 +375,7 @@ async fn purge_origin(request: Request, context: Context) -> Outcome {
 /// The policy in `fields`; what is absent has its default.
 fn policy(fields: &mut Fields) -> Result<OriginPolicy, Problem> {
     let usual = OriginPolicy::default();
-    let any = 0..=u64::MAX;
+    let any = 0..=MAX_DELTA_SECONDS;
     let set_cookie = [("refuse", SetCookie::Refuse), ("strip", SetCookie::Strip), ("store", SetCookie::Store)];
     let beta = match fields.take("earlyRefreshBeta") {
         None => usual.early_refresh_beta,
@@ -372,7 +398,7 @@ fn policy(fields: &mut Fields) -> Result<OriginPolicy, Problem> {
             .boolean("respectRequestDirectives")?
             .unwrap_or(usual.respect_request_directives),
         set_cookie: fields.one_of("setCookie", &set_cookie)?.unwrap_or(usual.set_cookie),
-        timeout_seconds: fields.count("timeoutSeconds", any)?.unwrap_or(usual.timeout_seconds),
+        timeout_seconds: fields.count("timeoutSeconds", 1..=MAX_TIMEOUT_SECONDS)?.unwrap_or(usual.timeout_seconds),
         sort_query: fields.boolean("sortQuery")?.unwrap_or(usual.sort_query),
         ignored_query_parameters: fields.texts("ignoredQueryParameters", 64, 256)?,
         guard_paths: fields.boolean("guardPaths")?.unwrap_or(usual.guard_paths),

@@ -188,7 +188,8 @@ fn issued_reply(status: u16, issued: &Issued, with_cookie: bool, previous_still_
     if !with_cookie {
         return reply;
     }
-    let seconds = issued.session.expires_at.millis_since(issued.session.last_seen_at) / 1000;
+    // Up to the absolute limit: the idle one moves with each refresh, and is ours to enforce.
+    let seconds = issued.ends_at.millis_since(issued.session.last_seen_at) / 1000;
     reply.header("Set-Cookie", format!("{COOKIE}={token}; Path=/; Max-Age={seconds}; Secure; HttpOnly; SameSite=Lax"))
 }
 

@@ -8,7 +8,7 @@ use super::conditional::Conditions;
 use super::extract::{self, Query, path_id};
 use super::problem::Problem;
 use super::reply::{Consistency, Reply};
-use super::{Access, AppStore, Context, Outcome, Route, route};
+use super::{Access, AppStore, Context, Outcome, Route, route, turn};
 use crate::json;
 use crate::patch::{check as bounded, entity_tag};
 use crate::patterns::preference::{DEFAULTS_SETTING, Schema};
@@ -51,6 +51,7 @@ async fn put(request: Request, context: Context) -> Outcome {
     if name == DEFAULTS_SETTING {
         Schema::check_defaults(&value).map_err(|error| Problem::invalid(error.field, error.expected))?;
     }
+    let _turn = turn::take(&context.data, &["setting", &name]).await?;
     let settings = settings(&context)?;
     check(&settings, &name, &Conditions::of(&request)).await?;
     settings.write(&name, value.clone(), fallback).await?;
@@ -98,6 +99,7 @@ async fn get(request: Request, context: Context) -> Outcome {
 
 async fn delete(request: Request, context: Context) -> Outcome {
     let name = path_id(&context, "name")?;
+    let _turn = turn::take(&context.data, &["setting", &name]).await?;
     let settings = settings(&context)?;
     check(&settings, &name, &Conditions::of(&request)).await?;
     settings.delete(&name).await?;

@@ -511,6 +511,7 @@ fn an_idempotency_key_counts_once_a_day_and_belongs_to_one_delta() {
     let mut object = Object::default();
     assert_eq!(object.ask(&add(5, Some("k")), START), value(5));
     assert_eq!(object.ask(&add(1, None), START), value(6));
+    assert_eq!(KEY_SECONDS, 24 * 3600, "as documented");
     assert_eq!(object.ask(&add(5, Some("k")), START.plus_seconds(KEY_SECONDS - 1)), value(5), "the first answer");
     assert_eq!(object.ask(&add(6, Some("k")), START), Answer::KeyReused);
     assert_eq!(object.ask(&Request::Reset, START), value(0));

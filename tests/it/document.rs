@@ -203,7 +203,10 @@ fn the_time_to_live_survives_migration_and_patch() {
     world.clock.advance_seconds(1);
     assert_eq!(world.get(&schema(3), "ada"), Ok(None));
     world.clock.advance_seconds(120);
-    assert!(block_on(world.documents.list(10, None)).unwrap().items.is_empty(), "the copy ended with its original");
+    assert!(
+        block_on(world.documents.list(10, None, world.clock.now())).unwrap().items.is_empty(),
+        "the copy ended with its original"
+    );
 }
 
 #[test]
@@ -233,7 +236,7 @@ fn a_write_back_that_comes_late_does_not_bring_back_a_deleted_document() {
     block_on(world.documents.delete(&schema(3), "ada", &Precondition::default(), world.clock.now())).unwrap();
     world.behind();
     assert_eq!(world.get(&schema(3), "ada"), Ok(None));
-    assert!(block_on(world.documents.list(10, None)).unwrap().items.is_empty());
+    assert!(block_on(world.documents.list(10, None, world.clock.now())).unwrap().items.is_empty());
     let report = world.sweep(&schema(3), false, None);
     assert_eq!(report.orphans, 0, "the original may only be listed late");
     world.clock.advance_seconds(3601);
@@ -324,7 +327,7 @@ fn lists_know_version_and_times_without_reading_values() {
     for limit in 1..6 {
         let (mut items, mut cursor) = (Vec::new(), None);
         loop {
-            let page = block_on(world.documents.list(limit, cursor.as_deref())).unwrap();
+            let page = block_on(world.documents.list(limit, cursor.as_deref(), world.clock.now())).unwrap();
             assert!(page.items.len() <= limit as usize, "limit {limit}");
             items.extend(page.items);
             cursor = page.cursor;
@@ -399,7 +402,7 @@ fn a_page_has_no_more_items_than_were_asked_for() {
     for limit in [1, 2, 3, 8] {
         let (mut ids, mut cursor) = (Vec::new(), None);
         loop {
-            let page = block_on(world.documents.list(limit, cursor.as_deref())).unwrap();
+            let page = block_on(world.documents.list(limit, cursor.as_deref(), world.clock.now())).unwrap();
             assert!(page.items.len() <= limit as usize, "{limit}");
             ids.extend(page.items.into_iter().map(|item| (item.id, item.version.unwrap())));
             cursor = page.cursor;
@@ -582,7 +585,7 @@ fn what_calls_cost() {
     assert_eq!(world.meter.to_string(), "r=5 w=3 d=0 l=0");
     world.get(&schema(3), "ada").unwrap();
     assert_eq!(world.meter.to_string(), "r=6 w=3 d=0 l=0");
-    block_on(world.documents.list(10, None)).unwrap();
+    block_on(world.documents.list(10, None, world.clock.now())).unwrap();
     assert_eq!(world.meter.to_string(), "r=6 w=3 d=0 l=1");
     block_on(world.documents.delete(&schema(3), "ada", &Precondition::default(), world.clock.now())).unwrap();
     assert_eq!(world.meter.to_string(), "r=6 w=3 d=2 l=1");

@@ -350,7 +350,16 @@ fn history_and_rollback() {
     assert_eq!(named, revisions.iter().rev().take(HISTORY_MAX).cloned().collect::<Vec<_>>());
     assert!(newest.history().windows(2).all(|pair| pair[0].sequence > pair[1].sequence));
 
-    let before = newest.current().sequence;
+    let flag = json!({ "state": "ENABLED", "variants": { "v": HISTORY_MAX + 4 }, "defaultVariant": "v" });
+    for _ in 0..HISTORY_MAX {
+        world.clock.advance_seconds(1);
+        editor.commit(Edit::PutFlag { key: "f".to_owned(), flag: flag.clone() });
+    }
+    let again = editor.newest().unwrap();
+    let still: Vec<_> = again.history().iter().map(|entry| entry.revision.clone()).collect();
+    assert_eq!(still, named, "what changes nothing pushes nothing out of the history");
+
+    let before = again.current().sequence;
     editor.rollback(&revisions[20]).unwrap();
     let rolled = editor.newest().unwrap();
     assert_eq!(rolled.current().revision, revisions[20]);

@@ -126,8 +126,11 @@ fn a_held_lock_is_not_forgotten() {
 fn a_repeated_acquire_with_its_key_gets_the_same_grant() {
     let mut object = Object::default();
     let (first, _) = object.ask(&acquire("a", 10, 0, Some("key")), START);
-    let (again, _) = object.ask(&acquire("b", 99, 0, Some("key")), at(3));
+    let Request::Acquire(repeated) = acquire("b", 99, 0, Some("key")) else { unreachable!() };
+    let repeated = Request::Acquire(Acquire { owner: Some("owner of a".to_owned()), ..repeated });
+    let (again, _) = object.ask(&repeated, at(3));
     assert_eq!(again, first, "not extended, not a new token");
+    assert_eq!(object.ask(&acquire("e", 10, 0, Some("key")), at(3)).0, Answer::KeyReused, "another owner's");
     assert!(matches!(object.ask(&acquire("c", 10, 0, Some("other")), at(3)).0, Answer::Held { .. }));
     assert!(matches!(object.ask(&acquire("c", 10, 0, None), at(3)).0, Answer::Held { .. }));
     assert!(matches!(object.ask(&renew("a", 20), at(3)).0, Answer::Granted { .. }), "both ids hold it");

@@ -138,6 +138,28 @@ fn retries_end_when_their_budget_is_spent() {
 }
 
 #[test]
+fn what_succeeds_pays_for_retries_again() {
+    let world = world();
+    let spend = || {
+        let before = world.meter.reads();
+        world.script((0..24).map(|_| Answer::Fails(Error::Throttled)));
+        for _ in 0..8 {
+            let _ = world.get();
+        }
+        world.meter.reads() - before
+    };
+    let rich = spend();
+    // What is left of the script has to be used up before anything can succeed.
+    while world.get().is_err() {}
+    let poor = world.meter.reads();
+    for _ in 0..100 {
+        assert_eq!(world.get(), Ok(None));
+    }
+    assert_eq!(world.meter.reads() - poor, 100);
+    assert_eq!(spend(), rich, "a hundred successes have paid for ten retries");
+}
+
+#[test]
 fn the_breaker_opens_refuses_probes_and_closes() {
     let world = world();
     world.script((0..30).map(|_| down()));

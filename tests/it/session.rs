@@ -224,6 +224,8 @@ fn revoke_all_ends_what_came_before_and_nothing_after() {
     assert_eq!(world.verify(&alice), refused(Refusal::Revoked));
     assert!(matches!(world.verify(&bob), Verdict::Valid(_)));
     assert!(world.list("alice").is_empty());
+    let tie = world.create(of("alice"));
+    assert_eq!(world.verify(&tie), refused(Refusal::Revoked), "of the same millisecond: careful");
     world.clock.advance_millis(1);
     let later = world.create(of("alice"));
     assert!(matches!(world.verify(&later), Verdict::Valid(_)));

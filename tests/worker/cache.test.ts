@@ -1,5 +1,5 @@
 // The object cache on the real bundle: the contract, hostile input, failing KV.
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, test } from "vitest";
 import { call, cost, fresh, problem } from "./client";
 
 const JSON_TYPE = { "content-type": "application/json" };
@@ -140,4 +140,8 @@ it("a failing KV is 503, unless memory has the object", async () => {
   expect([problem(unknown), unknown.headers.get("retry-after")]).toEqual(["503 unavailable", "5"]);
   expect(problem(await put(`${bucket}/k`, "w", down))).toBe("503 unavailable");
   expect(problem(await call(`DELETE /v1/cache/${bucket}/k`, { headers: down }))).toBe("503 unavailable");
+});
+
+test("a parameter given twice is refused, not half taken", async () => {
+  expect(problem(await call(`PUT /v1/cache/${fresh("bucket")}/k?tags=a&tags=b`, { raw: "1" }))).toBe("400 invalid-request tags");
 });

@@ -1,6 +1,6 @@
 // Documents over HTTP on the built Worker: migrated when read, written back behind, swept in steps.
 import { env } from "cloudflare:workers";
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { call, cost, fresh, problem, type Call } from "./client.ts";
 
 const TO_2 = { from: 1, to: 2, steps: [{ rename: { from: "name", to: "title" } }, { add: { field: "tags", default: [] } }] };
@@ -215,5 +215,26 @@ describe("hostile input", () => {
   test("503 while KV does not answer", async () => {
     const books = await collection(1);
     expect(problem(await get(books, "a", { headers: { "x-test-faults": "CONFIG.get=down" } }))).toBe("503 unavailable");
+  });
+});
+
+describe("ends and arrays", () => {
+  test("a document that is over is not listed, though KV still has it", async () => {
+    const books = fresh("books");
+    await call(`PUT /v1/collections/${books}`, { body: { version: 1 } });
+    await call(`PUT /v1/collections/${books}/documents/a?ttlSeconds=1`, { body: {} });
+    await call(`PUT /v1/collections/${books}/documents/b`, { body: {} });
+    const ids = async () => (await call(`GET /v1/collections/${books}/documents`)).body.items.map(({ id }: { id: string }) => id);
+    expect(await ids()).toEqual(["a", "b"]);
+    await vi.waitFor(async () => expect(await ids()).toEqual(["b"]), 5000);
+  });
+
+  test("what is in an array cannot be moved, and is not left behind in silence", async () => {
+    const books = fresh("books");
+    await call(`PUT /v1/collections/${books}`, { body: { version: 1 } });
+    await call(`PUT /v1/collections/${books}/documents/a`, { body: { list: [{ id: 1 }] } });
+    const migrations = [{ from: 1, to: 2, steps: [{ move: { from: "/list/0/id", to: "/first" } }] }];
+    expect((await call(`PUT /v1/collections/${books}`, { body: { version: 2, migrations } })).status).toBe(200);
+    expect(problem(await call(`GET /v1/collections/${books}/documents/a`))).toMatch("422 migration-failed");
   });
 });

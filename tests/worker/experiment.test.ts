@@ -74,7 +74,8 @@ describe("definitions", () => {
     ["a broken weight", { variants: [{ name: "a", weight: 0.5 }] }, "variants[0].weight"],
     ["a weight that overflows", { variants: [{ name: "a", weight: 2 ** 64 }] }, "variants[0].weight"],
     ["weights without a sum", { variants: [{ name: "a", weight: 0 }, { name: "b", weight: 0 }] }, "variants"],
-    ["an unknown field of a variant", { variants: [{ name: "a", weight: 1, share: 1 }] }, "variants[0]"],
+    ["a variant that is none", { variants: [5] }, "variants[0]"],
+    ["an unknown field of a variant", { variants: [{ name: "a", weight: 1, share: 1 }] }, "variants[0].share"],
     ["no status", { status: undefined }, "status"],
     ["another status", { status: "Running" }, "status"],
     ["an empty salt", { salt: "" }, "salt"],
@@ -90,7 +91,7 @@ describe("definitions", () => {
     ["a slot before the first", { layer: { name: "page", start: -1, end: 1 } }, "layer.start"],
     ["a slot after the last", { layer: { name: "page", start: 0, end: 1_000_001 } }, "layer.end"],
     ["no slots", { layer: { name: "page", start: 5, end: 5 } }, "layer"],
-    ["an unknown field of a layer", { layer: { name: "page", start: 0, end: 5, share: 1 } }, "layer"],
+    ["an unknown field of a layer", { layer: { name: "page", start: 0, end: 5, share: 1 } }, "layer.share"],
     ["an unknown field", { typo: 1 }, "typo"],
   ];
   test.each(wrong)("%s is refused with its place", async (_, more, field) => {

@@ -177,3 +177,10 @@ test("hostile input is refused and names the field", async () => {
   }
   expect((await call("GET /v1/locks/hostile")).body.held).toBe(false);
 });
+
+test("an idempotency key is one owner's", async () => {
+  const path = `POST /v1/locks/${fresh("lock")}/acquire`;
+  const headers = { "idempotency-key": "1" };
+  expect((await call(path, { body: { ttlSeconds: 60, owner: "a" }, headers })).status).toBe(200);
+  expect(problem(await call(path, { body: { ttlSeconds: 60, owner: "b" }, headers }))).toBe("422 idempotency-key-reused Idempotency-Key");
+});

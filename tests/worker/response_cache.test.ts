@@ -194,8 +194,7 @@ describe("/v1/fetch", () => {
     for (const body of [{ tags: ["site"] }, { prefix: "/a" }, { all: true }]) {
       await call(`GET /v1/fetch/${name}/a/b`);
       expect((await call(`GET /v1/fetch/${name}/a/b`)).headers.get("x-cache")).toBe("HIT");
-      await new Promise((resolve) => setTimeout(resolve, 2));
-      const purged = await call(`POST /v1/origins/${name}/purge`, { body });
+        const purged = await call(`POST /v1/origins/${name}/purge`, { body });
       expect([purged.status, purged.body, cost(purged)]).toEqual([202, { purged: "logical" }, "r=0 w=1 d=0 l=0"]);
       await new Promise((resolve) => setTimeout(resolve, 2));
       expect((await call(`GET /v1/fetch/${name}/a/b`)).headers.get("x-cache"), JSON.stringify(body)).toBe("MISS");
@@ -225,6 +224,74 @@ describe("/v1/fetch", () => {
       expect((await call(`GET /v1/fetch/${name}/${path}`)).headers.get("x-cache"), path).not.toBe("HIT");
     }
   });
+});
+
+describe("a purge while the origin is being asked", () => {
+  it.each([[{ all: true }], [{ prefix: "a" }], [{ tags: ["t"] }]])("covers what it answers: %j", async (what) => {
+    const name = await configured({ tags: ["t"] });
+    origin = async () => {
+      await new Promise((resolve) => setTimeout(resolve, 300));
+      return new Response("old", { headers: { "Cache-Control": "max-age=60" } });
+    };
+    const asked = call(`GET /v1/fetch/${name}/a/b`);
+    await vi.waitFor(() => expect(seen.length).toBe(1));
+    await new Promise((resolve) => setTimeout(resolve, 2));
+    expect((await call(`POST /v1/origins/${name}/purge`, { body: what })).status).toBe(202);
+    expect((await asked).text).toBe("old");
+    origin = () => new Response("new", { headers: { "Cache-Control": "max-age=60" } });
+    const after = await call(`GET /v1/fetch/${name}/a/b`);
+    expect([after.text, after.headers.get("x-cache")]).toEqual(["new", "MISS"]);
+  });
+});
+
+describe("what nobody can answer", () => {
+  it("is a problem with its cache status", async () => {
+    const name = await configured();
+    origin = () => {
+      throw new Error("down");
+    };
+    const down = await call(`GET /v1/fetch/${name}/a`);
+    expect([problem(down), down.headers.get("cache-status")]).toEqual(["502 origin-unreachable", "kv-patterns; fwd=miss"]);
+    const none = await call(`GET /v1/fetch/${name}/b`, { headers: { "cache-control": "only-if-cached" } });
+    expect([problem(none), none.headers.get("cache-status")]).toEqual(["504 not-cached", "kv-patterns"]);
+  });
+});
+
+describe("what would be shared wrongly", () => {
+  it("never reaches the origin, in any spelling", async () => {
+    const name = await configured();
+    const poison = ["X-Forwarded-Ssl", "X_Forwarded_Host", "X-Forwarded-Url", "X-Forwarded", "Front-End-Https", "X-Url-Scheme", "X-Scheme", "X-HTTP-Path-Override", "X-HTTP-DestinationURL", "X-Rewrite-Path", "X-Envoy-Original-Path", "X-Original-Method", "Method-Override", "X-Original-Forwarded-Host", "X-Proxy-Host", "X-Backend-Host", "Base-Url", "X-Script-Name"];
+    await call(`GET /v1/fetch/${name}/a`, { headers: Object.fromEntries([...poison, "X-Forwarded-For", "X-Other"].map((field) => [field, "evil"])) });
+    const arrived = [...seen[0]!.headers.keys()];
+    expect(arrived.filter((field) => poison.some((each) => each.toLowerCase() === field))).toEqual([]);
+    expect(arrived).toEqual(expect.arrayContaining(["x-forwarded-for", "x-other"]));
+  });
+
+  it("is no ignored parameter that hides another one", async () => {
+    const name = await configured({ ignoredQueryParameters: ["utm"] });
+    await call(`GET /v1/fetch/${name}/p?utm=a;x=evil`);
+    expect((await call(`GET /v1/fetch/${name}/p`)).headers.get("x-cache")).toBe("MISS");
+    expect((await call(`GET /v1/fetch/${name}/p?utm=b`)).headers.get("x-cache")).toBe("HIT");
+  });
+
+  it("is no word of another cache", async () => {
+    const name = await configured();
+    origin = () => new Response("x", { headers: { "Cache-Control": "max-age=60", "X-Cache": "Hit from afar", Consistency: "strong" } });
+    for (const word of ["MISS", "HIT"]) {
+      const reply = await call(`GET /v1/fetch/${name}/a`);
+      expect([reply.headers.get("x-cache"), reply.headers.get("consistency")]).toEqual([word, null]);
+    }
+  });
+});
+
+it("Max-Forwards ends OPTIONS and TRACE here, or counts down", async () => {
+  const name = await configured();
+  const options = (hops: string) => call(`OPTIONS /v1/fetch/${name}/a`, { headers: { "max-forwards": hops } });
+  expect([(await options("0")).status, seen.length]).toEqual([204, 0]);
+  await options("3");
+  expect(seen[0]!.headers.get("max-forwards")).toBe("2");
+  await call(`GET /v1/fetch/${name}/a`, { headers: { "max-forwards": "0" } });
+  expect(seen.length).toBe(2);
 });
 
 describe("single flight", () => {
@@ -277,6 +344,10 @@ describe("single flight", () => {
     const all = await Promise.all(stampede(name));
     expect(all.every(({ status, text }) => status === 200 && text === "mine")).toBe(true);
     expect(seen.length).toBe(300);
+    // RFC 9211 §2.6: they waited, and were not served by what came.
+    const followers = all.filter(({ headers }) => headers.get("cache-status")!.includes("collapsed"));
+    expect(followers.length).toBeGreaterThan(0);
+    expect(followers.every(({ headers }) => headers.get("cache-status")!.includes("collapsed=?0"))).toBe(true);
   });
 
   it("waits for a stream to end, and needs nobody who reads it", async () => {
@@ -314,6 +385,7 @@ describe("the root origin", () => {
       expect([got.status, seen.at(-1)!.method, seen.at(-1)!.url], method).toEqual([200, method === "HEAD" ? "GET" : method, `http://127.0.0.1:9000${path}?x=1`]);
       if (method === "HEAD") expect(got.headers.get("x-cache")).toBe("HIT");
     }
+    for (const below of ["/health/live", "/openapi.json/x", "/healthz"]) expect((await call(`GET ${below}`, plain)).text).toBe("origin");
     for (const own of ["/health", "/openapi.json", "/v1/nothing", "/ofrep/v1/x"]) {
       const before = seen.length;
       await call(`GET ${own}`, plain);

@@ -339,6 +339,15 @@ describe("cookie", () => {
     expect(rotated.headers.get("set-cookie")).toMatch(`${COOKIE}=${rotated.body.token}; Path=/; Max-Age=`);
   });
 
+  test("it lasts until the absolute limit, because a refresh moves the idle one", async () => {
+    const created = await call("POST /v1/sessions?cookie=1", { body: { userId: "alice", idleSeconds: 90, absoluteSeconds: 7200 } });
+    expect(created.headers.get("set-cookie")).toContain("Max-Age=7200;");
+  });
+
+  test.each([".", ".."])("a user that no path can name is none: %j", async (userId) => {
+    expect(problem(await call("POST /v1/sessions", { body: { userId } }))).toBe("400 invalid-request userId");
+  });
+
   test.each(["", "?cookie=0", "?cookie=false"])("nothing is set by %j", async (query) => {
     const answer = await call(`POST /v1/sessions${query}`, { body: { userId: "alice" } });
     expect([answer.status, answer.headers.get("set-cookie")]).toEqual([201, null]);

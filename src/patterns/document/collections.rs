@@ -47,6 +47,15 @@ impl<S: Store> Collections<S> {
         Ok(found)
     }
 
+    /// The schema of the collection `name` as KV shows it now, or nothing. One read.
+    ///
+    /// # Errors
+    ///
+    /// KV failed, or the schema is unreadable.
+    pub async fn newest(&self, name: &str) -> Result<Option<Collection>, kv::Error> {
+        decode_found(self.store.get(&self.space.key(&[name]), Read::default()).await?)
+    }
+
     /// Publishes `collection` as the schema `name`. One read, because it must not forget that there was a higher
     /// version once, and one write.
     ///
@@ -55,8 +64,7 @@ impl<S: Store> Collections<S> {
     /// KV failed.
     pub async fn publish(&self, name: &str, collection: Collection, now: Timestamp) -> Result<Collection, kv::Error> {
         let key = self.space.key(&[name]);
-        let before: Option<Collection> = decode_found(self.store.get(&key, Read::default()).await?)?;
-        let collection = collection.after(before.as_ref());
+        let collection = collection.after(self.newest(name).await?.as_ref());
         // A long name is hashed in the key, and the timer has to know it.
         let write = Write::default().with_metadata(Value::from(name).to_string());
         self.store.put(&key, &encode(&collection)?, write).await?;

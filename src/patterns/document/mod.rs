@@ -294,9 +294,11 @@ impl<S: Store + Clone + 'static> Documents<S> {
     /// # Errors
     ///
     /// KV failed, or the cursor is not one of this list.
-    pub async fn list(&self, limit: u32, cursor: Option<&str>) -> Result<Listing, kv::Error> {
+    pub async fn list(&self, limit: u32, cursor: Option<&str>, now: Timestamp) -> Result<Listing, kv::Error> {
         let pairs = self.pairs(limit, cursor).await?;
-        let items = pairs.pairs.into_iter().filter_map(record::Pair::summary).collect();
+        let summaries = pairs.pairs.into_iter().filter_map(record::Pair::summary);
+        // KV may keep what has ended for another minute.
+        let items = summaries.filter(|summary| summary.expires_at.is_none_or(|expires_at| now < expires_at)).collect();
         Ok(Listing { items, cursor: pairs.cursor })
     }
 

@@ -314,18 +314,22 @@ impl Step {
 }
 
 fn relocate(fields: &mut Map<String, Value>, from: &[String], to: &[String]) -> Result<(), String> {
-    match take(fields, from) {
+    match take(fields, from)? {
         Some(value) => place(fields, to, value),
         None => Ok(()),
     }
 }
 
-/// Takes the value at `path` out of its object; nothing when it is not there.
-fn take(fields: &mut Map<String, Value>, path: &[String]) -> Option<Value> {
+/// Takes the value at `path` out of its object; nothing when it is not there. What is in an array stays there.
+fn take(fields: &mut Map<String, Value>, path: &[String]) -> Result<Option<Value>, String> {
     match path {
-        [] => None,
-        [last] => fields.remove(last),
-        [first, rest @ ..] => take(fields.get_mut(first)?.as_object_mut()?, rest),
+        [] => Ok(None),
+        [last] => Ok(fields.remove(last)),
+        [first, rest @ ..] => match fields.get_mut(first) {
+            Some(Value::Object(inner)) => take(inner, rest),
+            Some(Value::Array(_)) => Err(format!("{first} is not an object")),
+            _ => Ok(None),
+        },
     }
 }
 

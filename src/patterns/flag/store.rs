@@ -202,7 +202,10 @@ impl<S: Store> Flags<S> {
         let before = base.map(|base| base.history.as_slice()).unwrap_or_default();
         let after_base = base.map_or(1, |base| base.current.sequence.saturating_add(1));
         let current = Revision { revision, sequence: after_base.max(now.millis()), updated_at: now };
-        let history: Vec<Revision> = std::iter::once(&current).chain(before).take(HISTORY_MAX).cloned().collect();
+        // What changes nothing takes no other revision's place in the history.
+        let same = before.first().is_some_and(|last| last.revision == current.revision);
+        let past = before.iter().skip(usize::from(same));
+        let history: Vec<Revision> = std::iter::once(&current).chain(past).take(HISTORY_MAX).cloned().collect();
         let inline = (document.text.len() <= INLINE_BYTES_MAX).then(|| document.text.clone());
         let head = codec::encode(&Head { history: history.clone(), document: inline })?;
         if let Err(error) = self.store.put(&self.head(), &head, Write::default()).await {

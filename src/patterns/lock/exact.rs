@@ -126,6 +126,8 @@ pub enum Answer {
     },
     /// It is held, and the caller waits: ask again with [`Queue::poll`].
     Queued,
+    /// The idempotency key is that of another owner's grant.
+    KeyReused,
     /// As many wait as may.
     QueueFull,
     /// The lock id holds nothing (any more).
@@ -241,12 +243,15 @@ impl State {
         }
     }
 
-    /// The present grant again, for whoever has its idempotency key.
+    /// The present grant again, for the same owner with its idempotency key.
     fn grant_again(&mut self, acquire: &Acquire, now: Timestamp) -> Option<Answer> {
         let token = self.token;
         let holder = self.holder.as_mut().filter(|holder| now < holder.expires_at)?;
         if acquire.key.is_none() || holder.key != acquire.key {
             return None;
+        }
+        if holder.owner != acquire.owner {
+            return Some(Answer::KeyReused);
         }
         if !holder.ids.contains(&acquire.id) {
             if holder.ids.len() >= IDS_MAX {

@@ -23,28 +23,25 @@ const HOP_BY_HOP: [&str; 10] = [
 
 /// Request fields by which a client can make an origin answer for another host, path or method, although the key knows only
 /// the request line: the cache poisoning fields of Kettle, "Practical Web Cache Poisoning" (2018), and those Workers Cache
-/// puts into its key. They never reach the origin.
-const POISONING: [&str; 19] = [
+/// puts into its key, with their families. They never reach the origin, also not with `_` for `-`, which CGI takes for the same.
+const POISONING: [&str; 12] = [
+    "base-url",
     "forwarded",
-    "x-forwarded-host",
-    "x-forwarded-path",
-    "x-forwarded-port",
-    "x-forwarded-prefix",
-    "x-forwarded-proto",
-    "x-forwarded-scheme",
-    "x-forwarded-server",
+    "front-end-https",
+    "method-override",
+    "x-backend-host",
+    "x-envoy-original-host",
+    "x-envoy-original-path",
     "x-host",
-    "x-http-host-override",
-    "x-http-method",
-    "x-http-method-override",
     "x-method-override",
-    "x-original-host",
-    "x-original-uri",
-    "x-original-url",
-    "x-override-url",
-    "x-proxy-url",
-    "x-rewrite-url",
+    "x-scheme",
+    "x-script-name",
+    "x-url-scheme",
 ];
+const POISONING_FAMILIES: [&str; 6] =
+    ["x-forwarded", "x-http-", "x-original-", "x-override-", "x-proxy-", "x-rewrite-"];
+/// The client's address is no part of the answer's identity, and each proxy on the way adds to it.
+const HARMLESS: &str = "x-forwarded-for";
 
 /// Fields a sender may not take away by naming them in `Connection` (RFC 9110 §7.6.1: what is meant for all recipients must not
 /// be named there); dropping them would change what the cache may do.
@@ -98,7 +95,20 @@ pub fn strip_response(headers: &mut Headers) {
 
 /// Whether a request field of this name may reach an origin at all; what may not cannot select a response either.
 pub fn reaches_origin(name: &str) -> bool {
-    name != "host" && !POISONING.contains(&name) && !HOP_BY_HOP.contains(&name)
+    name != "host" && !is_poisoning(name) && !HOP_BY_HOP.contains(&name)
+}
+
+fn is_poisoning(name: &str) -> bool {
+    let name = name.replace('_', "-");
+    let of_family = POISONING_FAMILIES.iter().any(|family| name.starts_with(family)) && name != HARMLESS;
+    of_family || POISONING.contains(&name.as_str())
+}
+
+/// Through how many more recipients an `OPTIONS` or `TRACE` may go, if the client limits that (RFC 9110 §7.6.2).
+pub fn hops_left(request: &RequestHead) -> Option<u64> {
+    let limited = matches!(request.method.as_str(), "OPTIONS" | "TRACE");
+    let text = request.headers.single("max-forwards").filter(|_| limited)?;
+    text.trim().parse().ok()
 }
 
 /// The request that refreshes a stored response in the background on behalf of `request`, whatever part or proof of it
@@ -128,6 +138,9 @@ pub fn to_origin(request: &RequestHead, conditions: Conditions<'_>) -> RequestHe
         for (name, value) in validation::conditions(entry) {
             headers.set(name, value);
         }
+    }
+    if let Some(hops) = hops_left(request) {
+        headers.set("max-forwards", &hops.saturating_sub(1).to_string());
     }
     // RFC 9110 §7.6.3
     headers.append("via", VIA);

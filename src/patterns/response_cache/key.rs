@@ -36,7 +36,8 @@ fn query(target: &Target, policy: &OriginPolicy) -> Option<String> {
     }
     let ignored = |parameter: &&str| {
         let name = parameter.split_once('=').map_or(*parameter, |(name, _)| name);
-        policy.ignored_query_parameters.iter().any(|held| held == name)
+        // An origin may see two where a `;` is.
+        !parameter.contains(';') && policy.ignored_query_parameters.iter().any(|held| held == name)
     };
     let mut parameters: Vec<&str> = query.split('&').filter(|parameter| !ignored(parameter)).collect();
     if policy.sort_query {

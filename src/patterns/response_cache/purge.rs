@@ -1,7 +1,8 @@
 //! Purging without enumeration: a mark is the moment up to which everything with a tag, below a path prefix, or of an origin is invalid
 //! (hard), or stale, so that its windows of staleness begin (soft).
 //!
-//! One write per scope. What arrived **at or before** the mark is covered, so a tie is decided against the response. A prefix is whole
+//! One write per scope. What was asked for **at or before** the mark is covered, whenever it arrived, so a
+//! tie is decided against the response. A prefix is whole
 //! path segments: `/a/b` covers `/a/b/c` and not `/a/bc`. Seen by this isolate at once, elsewhere when memory (`memorySeconds`) and the copy
 //! from KV (30 seconds or more) have run out; between locations it relies on their clocks. A mark lasts longer than any stored response.
 
@@ -45,9 +46,9 @@ impl codec::Record for Mark {
 /// What covers a response, by hardness.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Purged {
-    /// What arrived up to here is invalid.
+    /// What was asked for up to here is invalid.
     pub gone: Option<Timestamp>,
-    /// What arrived up to here is stale from here on.
+    /// What was asked for up to here is stale from here on.
     pub stale: Option<Timestamp>,
 }
 

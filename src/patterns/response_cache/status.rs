@@ -25,6 +25,8 @@ pub enum Forwarded {
     Stale,
     /// Only other bytes of the representation are stored.
     Partial,
+    /// Nothing that is stored could answer, for one of these reasons.
+    Miss,
 }
 
 impl Forwarded {
@@ -38,6 +40,7 @@ impl Forwarded {
             Self::Request => "request",
             Self::Stale => "stale",
             Self::Partial => "partial",
+            Self::Miss => "miss",
         }
     }
 }
@@ -76,11 +79,12 @@ impl CacheStatus {
             // A structured integer has at most 15 digits.
             add(&mut text, "ttl", &ttl.clamp(-999_999_999_999_999, 999_999_999_999_999).to_string());
         }
-        for (flag, name) in [(self.stored && self.forwarded.is_some(), "stored"), (self.collapsed, "collapsed")] {
-            if flag {
-                text.push_str("; ");
-                text.push_str(name);
-            }
+        if self.stored && self.forwarded.is_some() {
+            text.push_str("; stored");
+        }
+        if self.collapsed {
+            // Who had to ask all the same was not served by the other's answer (§2.6).
+            text.push_str(if self.forwarded.is_some() { "; collapsed=?0" } else { "; collapsed" });
         }
         for (name, value) in [("key", &self.key), ("detail", &self.detail)] {
             if let Some(value) = value.as_deref().and_then(|value| item(value, name == "detail")) {
@@ -157,7 +161,7 @@ mod tests {
         };
         assert_eq!(
             miss.render(),
-            r#"kv-patterns; fwd=stale; fwd-status=304; ttl=60; stored; collapsed; key="https://a/\""; detail=origin-down"#
+            r#"kv-patterns; fwd=stale; fwd-status=304; ttl=60; stored; collapsed=?0; key="https://a/\""; detail=origin-down"#
         );
         let odd = CacheStatus { detail: Some("1 x".into()), key: Some("\u{e9}".into()), ..CacheStatus::default() };
         assert_eq!(odd.render(), r#"kv-patterns; hit; detail="1 x""#);

@@ -134,6 +134,8 @@ pub struct Issued {
     pub token: Token,
     /// The session it proves.
     pub session: Session,
+    /// Its absolute limit, which no refresh moves.
+    pub ends_at: Timestamp,
 }
 
 /// What became of a rotation.
@@ -361,8 +363,9 @@ impl<S: Store> Sessions<S> {
         let token = Token::generate(tag, random);
         let stored = Stored { hash: token.hash(), ..content };
         self.write(&self.record_key(tag, &token.id()), &stored, now).await?;
+        let ends_at = stored.ends_at();
         let session = stored.into_session(token.id());
-        Ok(Issued { token, session })
+        Ok(Issued { token, session, ends_at })
     }
 
     async fn write(&self, key: &Key, stored: &Stored, now: Timestamp) -> Result<(), kv::Error> {

@@ -89,10 +89,14 @@ impl Stored {
         }
     }
 
+    /// The absolute limit.
+    pub(super) fn ends_at(&self) -> Timestamp {
+        self.created.plus_seconds(self.absolute_seconds)
+    }
+
     /// The earlier of the idle and the absolute limit.
     pub(super) fn expires_at(&self) -> Timestamp {
-        let idle = self.seen.plus_seconds(self.idle_seconds);
-        idle.min(self.created.plus_seconds(self.absolute_seconds))
+        self.seen.plus_seconds(self.idle_seconds).min(self.ends_at())
     }
 
     /// Whether it is neither over nor revoked with all of its user's. A session made in the very millisecond of a

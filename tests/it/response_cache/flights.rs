@@ -110,7 +110,7 @@ fn stampede(fate: impl Fn(usize) -> Fate + 'static, patience_millis: Option<u64>
                 return;
             };
             let body = match answer.payload {
-                Payload::Nothing => Vec::new(),
+                Payload::Nothing | Payload::Failed(_) => Vec::new(),
                 Payload::Held(bytes, range) => bytes[range].to_vec(),
                 Payload::Stream(stream) => {
                     if let Fate::Streams(millis) = (origin.fate)(1) {

@@ -145,7 +145,7 @@ impl Place {
         };
         let answer = block_on(gateway.answer(&request, None));
         let body = match answer.payload {
-            Payload::Nothing => Ok(Vec::new()),
+            Payload::Nothing | Payload::Failed(_) => Ok(Vec::new()),
             Payload::Held(bytes, range) => Ok(bytes[range].to_vec()),
             Payload::Stream(stream) => stream.read(),
         };

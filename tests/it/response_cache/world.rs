@@ -196,14 +196,14 @@ impl Got {
     fn of(answer: kv_patterns::patterns::response_cache::gateway::Answer<FakeStream>) -> Self {
         let status = answer.headers.joined("cache-status").unwrap_or_default();
         let from = match answer.word {
-            _ if status.is_empty() => From::Nowhere,
+            _ if matches!(answer.payload, Payload::Failed(_)) => From::Nowhere,
             CacheWord::Hit if status.contains("fwd-status=304") => From::Validated,
             CacheWord::Hit => From::Cache,
             CacheWord::Stale => From::StaleCache,
             CacheWord::Miss | CacheWord::Bypass => From::Origin,
         };
         let body = match answer.payload {
-            Payload::Nothing => Vec::new(),
+            Payload::Nothing | Payload::Failed(_) => Vec::new(),
             Payload::Held(bytes, range) => bytes[range].to_vec(),
             Payload::Stream(stream) => stream.read().unwrap_or_else(|got| got),
         };

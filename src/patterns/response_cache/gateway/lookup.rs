@@ -77,7 +77,7 @@ where
         let now = self.host.clock.now();
         let (store, since) = (&self.store, slot.unpurged_at);
         let purged = purge::purged_at(store, &self.isolate, &self.site, &request.target, tags, since, now).await;
-        let covers = |mark: Option<Timestamp>, entry: &Entry| mark.filter(|at| entry.stored().received_at <= *at);
+        let covers = |mark: Option<Timestamp>, entry: &Entry| mark.filter(|at| entry.stored().requested_at <= *at);
         let is_purged = |entry: &Entry| covers(purged.gone.max(purged.stale), entry).is_some();
         if !slot.record.entries().iter().any(|entry| is_purged(entry)) {
             return slot;

@@ -21,7 +21,7 @@ mod upstream;
 use std::ops::Range;
 use std::rc::Rc;
 
-use self::render::{failure, serve};
+use self::render::{failure, final_recipient, serve};
 use self::upstream::Visit;
 use super::RequestHead;
 use super::decision::Decision;
@@ -56,6 +56,17 @@ pub enum Payload<T> {
     Held(Rc<[u8]>, Range<usize>),
     /// Bytes that arrive while they are sent.
     Stream(T),
+    /// None, because nobody can answer.
+    Failed(Failure),
+}
+
+/// Why nobody can answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The origin did not, and nothing stored may replace its answer.
+    Unreached(Unreached),
+    /// The client wants what is stored, and nothing is (RFC 9111 §5.2.1.7).
+    OnlyIfCached,
 }
 
 /// The answer to a client.
@@ -112,6 +123,9 @@ where
 {
     /// Answers a request for the origin. `upload` is its body; that of a `GET` or `HEAD` is dropped (RFC 9110 §9.3.1).
     pub async fn answer(&self, request: &RequestHead, upload: Option<O::Upload>) -> Reply<O> {
+        if forward::hops_left(request) == Some(0) {
+            return final_recipient(request);
+        }
         let key = self.site.key(&request.target);
         let decision = self.decide(request, &key).await;
         let outcome = if request.is_get() && asks_origin(&decision) {
@@ -119,8 +133,9 @@ where
         } else {
             self.act(Visit::new(request, &key), decision, upload).await
         };
-        let mut reply = outcome.unwrap_or_else(failure);
-        reply.headers.append("x-cache", reply.word.as_str());
+        let mut reply = outcome.unwrap_or_else(|unreached| failure(Failure::Unreached(unreached)));
+        // That of a cache nearer to the origin is in its `Cache-Status`, if it has one.
+        reply.headers.set("x-cache", reply.word.as_str());
         reply
     }
 
@@ -195,8 +210,7 @@ where
                 visit.detail = Some(bypass.token());
                 self.fetch(visit, Conditions::Clients, None).await
             }
-            // RFC 9111 §5.2.1.7
-            Decision::GatewayTimeout => Err(Unreached::TimedOut),
+            Decision::GatewayTimeout => Ok(failure(Failure::OnlyIfCached)),
         }
     }
 

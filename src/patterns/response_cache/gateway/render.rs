@@ -1,13 +1,13 @@
 //! The client's answer, from what is stored or from what the origin said.
 
 use super::upstream::{Arrived, Visit};
-use super::{Answer, Payload};
+use super::{Answer, Failure, Payload};
 use crate::patterns::response_cache::entry::Entry;
 use crate::patterns::response_cache::freshness::Freshness;
 use crate::patterns::response_cache::headers::Headers;
 use crate::patterns::response_cache::origin::{OriginBody, Unreached};
 use crate::patterns::response_cache::reply::{self, Content};
-use crate::patterns::response_cache::status::{CacheStatus, CacheWord, Forwarded};
+use crate::patterns::response_cache::status::{CACHE_NAME, CacheStatus, CacheWord, Forwarded};
 use crate::patterns::response_cache::{RequestHead, ResponseHead, forward};
 
 pub(super) fn serve<T>(visit: &Visit<'_>, entry: &Entry, life: &Freshness) -> Answer<T> {
@@ -81,7 +81,28 @@ pub(super) fn passed<T>(visit: &Visit<'_>, head: ResponseHead, payload: Payload<
 }
 
 /// Nobody can answer.
-pub(super) fn failure<T>(unreached: Unreached) -> Answer<T> {
-    let status = if unreached == Unreached::TimedOut { 504 } else { 502 };
-    Answer { status, headers: Headers::new(), payload: Payload::Nothing, word: CacheWord::Miss }
+pub(super) fn failure<T>(failure: Failure) -> Answer<T> {
+    let (status, forwarded) = match failure {
+        Failure::Unreached(Unreached::Failed) => (502, Some(Forwarded::Miss)),
+        Failure::Unreached(Unreached::TimedOut) => (504, Some(Forwarded::Miss)),
+        Failure::OnlyIfCached => (504, None),
+    };
+    let mut headers = Headers::new();
+    match forwarded {
+        Some(_) => CacheStatus { forwarded, ..CacheStatus::default() }.append_to(&mut headers),
+        // Neither a hit nor forwarded (RFC 9211 §2).
+        None => headers.append("cache-status", CACHE_NAME),
+    }
+    Answer { status, headers, payload: Payload::Failed(failure), word: CacheWord::Miss }
+}
+
+/// The answer to a request that may go no further (RFC 9110 §7.6.2).
+pub(super) fn final_recipient<T>(request: &RequestHead) -> Answer<T> {
+    // What a `TRACE` would show are fields that the client did not send (RFC 9110 §9.3.8).
+    let status = if request.method == "OPTIONS" { 204 } else { 405 };
+    let mut headers = Headers::new();
+    if status == 405 {
+        headers.append("allow", "GET, HEAD, OPTIONS");
+    }
+    Answer { status, headers, payload: Payload::Nothing, word: CacheWord::Bypass }
 }
