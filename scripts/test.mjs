@@ -28,7 +28,7 @@ const CHECKS = {
   types: node("packages", ["tsc", "--noEmit"]),
   "types-bench": node("packages", ["tsc", "--noEmit", "--project", "bench"]),
   vitest: { needs: "bundle", title: "vitest run, over the release build", check: vitest },
-  recovery: { needs: "bundle", title: "what is in flight when an instance ends, on wrangler dev", check: () => run("node", ["tests/recovery/run.mjs"]) },
+  recovery: { needs: "bundle", title: "who waits for what fails or ends", check: () => run("node", ["tests/recovery/run.mjs"], { env: packageEnv }) },
   tour: { needs: "bundle", title: "the README's tour with curl, against wrangler dev", check: () => run("node", ["scripts/tour.mjs"]) },
   deploy: node("bundle", ["wrangler", "deploy", "--dry-run"]),
 };

@@ -1,7 +1,14 @@
-//! Work that several requests wait for: a JavaScript promise, which, unlike a future, may be awaited by a request that did
-//! not make it (`patterns/cache/flight.rs` says what was measured).
+//! Work that several requests wait for, each on a promise of its own.
+//!
+//! What is chained to a promise runs in the context of the request that made the promise, and a request may do no I/O in
+//! another one's context. So nobody awaits the promise of the work itself but who started it: whoever else waits makes a
+//! promise, which the end of the work resolves. The platform carries that over to the request that made it
+//! (`handle_cross_request_promise_resolution`; tests/recovery and bench/soak.mjs run with it, Vitest's runner without).
 
-use js_sys::Promise;
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use js_sys::{Function, Promise};
 use wasm_bindgen::JsValue;
 use wasm_bindgen_futures::future_to_promise;
 
@@ -21,12 +28,28 @@ impl PromiseLauncher {
     }
 }
 
-impl Launcher for PromiseLauncher {
-    type Landing = Promise;
+/// Those who wait for work; nothing once it is done.
+#[derive(Clone, Debug)]
+pub struct Landing(Rc<RefCell<Option<Vec<Function>>>>);
 
-    fn launch(&self, work: impl Future<Output = ()> + 'static) -> Promise {
+impl Landing {
+    fn land(&self) {
+        for resolve in self.0.take().into_iter().flatten() {
+            // It never throws: it is a promise's own.
+            let _ = resolve.call0(&JsValue::UNDEFINED);
+        }
+    }
+}
+
+impl Launcher for PromiseLauncher {
+    type Landing = Landing;
+
+    fn launch(&self, work: impl Future<Output = ()> + 'static) -> Landing {
+        let landing = Landing(Rc::new(RefCell::new(Some(Vec::new()))));
+        let waited_for = landing.clone();
         let promise = future_to_promise(async move {
             work.await;
+            waited_for.land();
             Ok(JsValue::UNDEFINED)
         });
         let landed = Settled::of(&promise);
@@ -35,10 +58,17 @@ impl Launcher for PromiseLauncher {
             // It never throws: see above.
             let _ = landed.await;
         });
-        promise
+        landing
     }
 
-    async fn landed(&self, landing: &Promise) {
-        let _ = Settled::of(landing).await;
+    async fn landed(&self, landing: &Landing) {
+        let own = Promise::new(&mut |resolve, _| {
+            if let Some(waiting) = landing.0.borrow_mut().as_mut() {
+                waiting.push(resolve);
+            } else {
+                let _ = resolve.call0(&JsValue::UNDEFINED);
+            }
+        });
+        let _ = Settled::of(&own).await;
     }
 }

@@ -1,5 +1,7 @@
-// What becomes of requests in flight when their Wasm instance ends: on `wrangler dev`, because Vitest's runner switches off
-// what it rests on, that a promise of one request may be kept by another (`handle_cross_request_promise_resolution`).
+// What becomes of requests that wait for another one when that one fails, or when their Wasm instance ends. Vitest's runner
+// switches off what it rests on, that a promise of one request may be kept by another (`handle_cross_request_promise_resolution`).
+// The first on raw workerd, the platform without anything around it: `wrangler dev` does not mind an answer made in the context
+// of another request.
 import assert from "node:assert/strict";
 import http from "node:http";
 import { mkdtempSync, rmSync } from "node:fs";
@@ -7,11 +9,54 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { build } from "../../scripts/bundle.mjs";
 import { main } from "../../scripts/lib.mjs";
+import { once } from "../../bench/harness/http.mjs";
+import { prepare, start } from "../../bench/harness/workerd.mjs";
+import { kvWorker, peerWorkers, requestHeaders } from "../../bench/peers.mjs";
 import { freePort, serve } from "../../scripts/serve.mjs";
 
 const PATHS = 20;
 const CLIENTS = 300;
 const AUTHORIZED = { authorization: "Bearer dev-token" };
+
+/** An origin that cuts some requests, by a generator with a seed, after a while. */
+async function startFailingOrigin() {
+  let state = 1;
+  const server = http.createServer((request, response) => {
+    state = (state * 48271) % 2147483647;
+    const [isCut, millis] = [state % 10 < 3, 5 + (state % 31)];
+    setTimeout(() => {
+      if (isCut) return request.socket.destroy();
+      response.setHeader("Cache-Control", "max-age=60").end("good");
+    }, millis);
+  });
+  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+  return { url: `http://127.0.0.1:${server.address().port}`, stop: () => server.closeAllConnections() ?? server.close() };
+}
+
+/** Those who waited for a request that failed ask themselves, each in its own name. */
+async function checkFailing(folder) {
+  const origin = await startFailingOrigin();
+  const kv = await start(prepare(await kvWorker(), join(folder, "kv")));
+  const [ours] = await peerWorkers(["ours"]);
+  const worker = await start(prepare(ours, join(folder, "ours"), kv.socket));
+  const call = (method, path, body) => once(worker.socket, { method, path, headers: requestHeaders, body });
+  try {
+    assert.equal((await call("PUT", "/v1/origins/failing", { baseUrl: origin.url })).status, 200);
+    const counts = {};
+    for (let round = 0; round < 30; round += 1) {
+      const reads = Array.from({ length: 120 }, (_, at) => call("GET", `/v1/fetch/failing/${round}/${at % 6}`));
+      for (const { status } of await Promise.all(reads)) counts[status] = (counts[status] ?? 0) + 1;
+    }
+    console.log(`  an origin that cuts three calls of ten: ${JSON.stringify(counts)}`);
+    // Two failures in a row are told, nothing else may go wrong.
+    assert.deepEqual(Object.keys(counts), ["200", "502"], worker.stderr());
+    assert.ok(counts[502] < counts[200] / 4);
+  } finally {
+    origin.stop();
+    await worker.stop();
+    await kv.stop();
+  }
+}
 
 /** An origin that answers nobody before `open()`, and everybody after. `asked(n)` resolves when it has n requests. */
 async function startOrigin() {
@@ -72,6 +117,7 @@ async function check(address, origin, when) {
 await main(async () => {
   await build();
   const state = mkdtempSync(join(tmpdir(), "kv-patterns-recovery-"));
+  await checkFailing(state);
   const { address, wrangler } = await serve(await freePort(), [
     ...["tests/recovery/entry.js", "--persist-to", state, "--log-level", "none"],
     ...["--var", "ALLOW_LOOPBACK_ORIGINS:1"],

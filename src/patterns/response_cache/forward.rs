@@ -140,7 +140,7 @@ pub fn to_origin(request: &RequestHead, conditions: Conditions<'_>) -> RequestHe
         }
     }
     if let Some(hops) = hops_left(request) {
-        headers.set("max-forwards", &hops.saturating_sub(1).to_string());
+        headers.set("max-forwards", hops.saturating_sub(1).to_string());
     }
     // RFC 9110 §7.6.3
     headers.append("via", VIA);
