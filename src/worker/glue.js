@@ -45,6 +45,13 @@ export function startTimer(millis, id, settled) {
   return Number(setTimeout(settled, millis, id, true));
 }
 
+/** A promise of this request that ends with another's, which never fails. */
+export function follow(promise) {
+  return new Promise((resolve) => {
+    promise.then(resolve);
+  });
+}
+
 export function stopTimer(timer) {
   clearTimeout(timer);
 }

@@ -10,6 +10,7 @@ pub(super) type Settled = Closure<dyn FnMut(u32, bool, JsValue)>;
 #[wasm_bindgen(module = "/src/worker/glue.js")]
 extern "C" {
     pub(super) fn settle(promise: &Promise, id: u32, settled: &Settled);
+    pub(super) fn follow(promise: &Promise) -> Promise;
     #[wasm_bindgen(js_name = startTimer)]
     pub(super) fn start_timer(millis: u32, id: u32, settled: &Settled) -> i32;
     #[wasm_bindgen(js_name = stopTimer)]
