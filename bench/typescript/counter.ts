@@ -100,7 +100,8 @@ counters.get("/:name", async (c) => {
   const prefix = prefixOf(c.var.tenant, nameOf(c));
   const own = held.get(prefix);
   let value = own?.total ?? 0;
-  for await (const { name, metadata } of c.var.counters.list(prefix)) {
+  // Not the exact counter's snapshot beside them.
+  for await (const { name, metadata } of c.var.counters.list(`${prefix}s/`)) {
     if (own === undefined || !name.endsWith(own.shard)) value += shardMetadata.parse(metadata).value;
   }
   c.header("Consistency", "eventual");

@@ -72,6 +72,10 @@ fn ttl_seconds(context: &Context) -> Result<Option<u64>, Problem> {
     Ok(Some(seconds).filter(|seconds| *seconds > 0))
 }
 
+async fn document_turn(context: &Context, id: &str) -> Result<turn::Turn, Problem> {
+    turn::take(&context.data, &["document", &path_id(context, "collection")?, id]).await
+}
+
 /// The schema's entity tag. What it holds has text keys and integers only, which is all that could fail.
 fn tag(collection: &Collection) -> String {
     etag(&serde_json::to_vec(collection).unwrap_or_default())
@@ -87,12 +91,9 @@ async fn publish(request: Request, context: Context) -> Outcome {
         .map_err(|error| Problem::invalid(error.field, error.expected))?;
     let _turn = turn::take(&context.data, &["collection", &name]).await?;
     let collections = collections(&context)?;
-    let conditions = Conditions::of(&request);
-    if !conditions.is_empty() {
-        let before = collections.newest(&name).await?;
-        conditions.check_write(before.as_ref().map(tag).as_deref())?;
-    }
-    let collection = collections.publish(&name, collection, context.data.now()).await?;
+    let before = collections.newest(&name).await?;
+    Conditions::of(&request).check_write(before.as_ref().map(tag).as_deref())?;
+    let collection = collections.publish(&name, before.as_ref(), collection, context.data.now()).await?;
     let reply = Reply::json(200, &Published { version: collection.version() });
     Ok(reply.header("ETag", tag(&collection)).consistency(Consistency::Eventual))
 }
@@ -103,7 +104,7 @@ async fn put(request: Request, context: Context) -> Outcome {
     let data = extract::json(&request, BOUNDS.bytes_max).await?;
     let (documents, schema) = documents(&context).await?;
     let (precondition, stamps) = (Conditions::of(&request).into_precondition(), STAMPS.with(Clone::clone));
-    let _turn = turn::take(&context.data, &["document", &path_id(&context, "collection")?, &id]).await?;
+    let _turn = document_turn(&context, &id).await?;
     let now = context.data.now();
     let served = documents.put(&schema, &id, data, ttl_seconds, &precondition, now, &stamps).await?;
     Ok(changed(&served))
@@ -125,7 +126,7 @@ async fn patch_some(request: Request, context: Context) -> Outcome {
     let patch = patch::patch(&request, BOUNDS.bytes_max).await?;
     let (documents, schema) = documents(&context).await?;
     let (precondition, stamps) = (Conditions::of(&request).into_precondition(), STAMPS.with(Clone::clone));
-    let _turn = turn::take(&context.data, &["document", &path_id(&context, "collection")?, &id]).await?;
+    let _turn = document_turn(&context, &id).await?;
     let now = context.data.now();
     let served = documents.patch(&schema, &id, &patch, ttl_seconds, &precondition, now, &stamps).await?;
     Ok(changed(&served))
@@ -135,7 +136,7 @@ async fn delete(request: Request, context: Context) -> Outcome {
     let id = path_id(&context, "id")?;
     let (documents, schema) = documents(&context).await?;
     let precondition = Conditions::of(&request).into_precondition();
-    let _turn = turn::take(&context.data, &["document", &path_id(&context, "collection")?, &id]).await?;
+    let _turn = document_turn(&context, &id).await?;
     documents.delete(&schema, &id, &precondition, context.data.now()).await?;
     Ok(Reply::empty(204).consistency(Consistency::Eventual))
 }

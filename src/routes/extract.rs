@@ -42,10 +42,6 @@ pub fn check_id(field: &str, id: &str) -> Result<(), Problem> {
     if id.is_empty() || id.len() > ID_BYTES_MAX {
         return Err(Problem::invalid(field, format!("Must have 1 to {ID_BYTES_MAX} bytes.")));
     }
-    // No path can name them: they are resolved before it gets here (RFC 3986 §6.2.2.3).
-    if matches!(id, "." | "..") {
-        return Err(Problem::invalid(field, "Must not be `.` or `..`."));
-    }
     if id.chars().any(char::is_control) {
         return Err(Problem::invalid(field, "Must not contain control characters."));
     }
@@ -386,10 +382,8 @@ impl Fields {
     ///
     /// 400: a field nobody asked for.
     pub fn finish_at(self, place: &str) -> Result<(), Problem> {
-        match self.0.keys().next() {
-            None => Ok(()),
-            Some(field) => Err(Problem::invalid(format!("{place}.{field}"), "Unknown field.")),
-        }
+        let field = self.0.keys().next().cloned().unwrap_or_default();
+        self.finish().map_err(|problem| problem.at(format!("{place}.{field}")))
     }
 }
 

@@ -67,12 +67,22 @@ struct IssuedBody<'a> {
     previous_still_valid: Option<bool>,
 }
 
+/// The user's id. No path can name `.` and `..`, which are resolved before it gets here (RFC 3986 §6.2.2.3), and then nobody
+/// could list or end that user's sessions.
+fn user_id(fields: &mut Fields) -> Result<String, Problem> {
+    let id = fields.id("userId")?;
+    if matches!(id.as_str(), "." | "..") {
+        return Err(Problem::invalid("userId", "Must not be `.` or `..`."));
+    }
+    Ok(id)
+}
+
 async fn create(request: Request, context: Context) -> Outcome {
     let with_cookie = Query::of(&context.data)?.flag("cookie")?;
     let mut fields = extract::object(&request, extract::JSON_BYTES_MAX).await?;
     let limits = LIMIT_SECONDS_MIN..=LIMIT_SECONDS_MAX;
     let new = NewSession {
-        user_id: fields.id("userId")?,
+        user_id: user_id(&mut fields)?,
         email: fields.text("email", EMAIL_BYTES_MAX)?,
         roles: fields.texts("roles", ROLES_MAX, ROLE_BYTES_MAX)?,
         data: data(&mut fields)?,

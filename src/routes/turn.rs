@@ -3,7 +3,7 @@
 //! KV has no compare-and-set, so of two changes that cross in different isolates the later wins, and a condition may hold for
 //! both; each pattern says so. Within an isolate nothing forces that. Limits: who works for longer than [`PATIENCE_MILLIS`]
 //! loses its turn, who has waited for [`WAIT_MILLIS_MAX`] is told 503, and those who wait are served in no order: each looks
-//! again on its own timer, because whatever wakes a request from another one runs in the other's context.
+//! again on its own timer, and so depends on no other request.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;

@@ -13,8 +13,10 @@ const state = globalThis.__worker_init_state;
 const INTERRUPTED = Symbol("interrupted");
 const SAFE = new Set(["GET", "HEAD", "OPTIONS"]);
 
-/** Ends the wait of each call that the instance at hand has not answered. */
+/** Ends the wait of each call that the instance at hand has not answered, the oldest first. */
 const waiting = new Set();
+/** Beyond that the oldest is given up: its client is gone, or the platform would have ended it. */
+const WAITING_MAX = 4096;
 let trapped = false;
 
 // Set by Rust's panic hook, which still runs inside the instance that ends, by the bundle, and here.
@@ -59,6 +61,7 @@ function settled(answer) {
       waiting.delete(end);
       settle(value);
     };
+    if (waiting.size >= WAITING_MAX) waiting.delete(waiting.values().next().value);
     waiting.add(end);
     answer.then(over(resolve), over(reject));
   });

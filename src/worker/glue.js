@@ -86,7 +86,7 @@ export function response(status, fields, body) {
   return new Response(body === undefined ? null : body.slice(), { status, headers: headersOf(fields) });
 }
 
-/** The same for a body that is text, which costs less. */
+/** The same for a body that is text. */
 export function textResponse(status, fields, body) {
   return new Response(body, { status, headers: headersOf(fields) });
 }

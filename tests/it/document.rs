@@ -42,6 +42,11 @@ fn world() -> World {
 }
 
 impl World {
+    fn publish(&self, name: &str, collection: Collection) -> Collection {
+        let before = block_on(self.collections.newest(name)).unwrap();
+        block_on(self.collections.publish(name, before.as_ref(), collection, self.clock.now())).unwrap()
+    }
+
     fn put(&self, schema: &impl Migrate, id: &str, data: Value) -> Result<Served, Error> {
         self.put_if(schema, id, data, None, &Precondition::default())
     }
@@ -248,7 +253,7 @@ fn a_write_back_that_comes_late_does_not_bring_back_a_deleted_document() {
 #[test]
 fn a_record_newer_than_the_schema_is_served_and_never_changed() {
     let world = world();
-    let publish = |version| block_on(world.collections.publish("users", schema(version), world.clock.now())).unwrap();
+    let publish = |version| world.publish("users", schema(version));
     publish(3);
     world.put(&schema(3), "ada", ada_now()).unwrap();
     let back = publish(2);
@@ -424,7 +429,7 @@ fn a_timer_sweeps_all_collections_in_steps_and_one_that_fails_stops_no_other() {
     let metered = Metered::new(world.memory.clone(), world.meter.clone());
     let long = "l".repeat(200);
     for (name, version) in [("a", 2), ("b", 1), ("broken", 2), ("c", 3), (long.as_str(), 3)] {
-        block_on(world.collections.publish(name, schema(version), world.clock.now())).unwrap();
+        world.publish(name, schema(version));
         let documents = Documents::new(metered.clone(), &tenant("acme"), name, Recent::new(8));
         for n in 0..3 {
             let (id, none) = (n.to_string(), Precondition::default());
@@ -560,7 +565,7 @@ fn each_step_does_what_it_says() {
 fn a_collection_is_remembered_for_a_while() {
     let world = world();
     assert_eq!(block_on(world.collections.read("users", world.clock.now())), Ok(None));
-    block_on(world.collections.publish("users", schema(2), world.clock.now())).unwrap();
+    world.publish("users", schema(2));
     let reads = world.meter.reads();
     let read = || block_on(world.collections.read("users", world.clock.now())).unwrap().unwrap();
     assert_eq!((read(), world.meter.reads()), (schema(2), reads));

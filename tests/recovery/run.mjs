@@ -1,7 +1,7 @@
 // What becomes of requests that wait for another one when that one fails, or when their Wasm instance ends. Vitest's runner
 // switches off what it rests on, that a promise of one request may be kept by another (`handle_cross_request_promise_resolution`).
-// The first on raw workerd, the platform without anything around it: `wrangler dev` does not mind an answer made in the context
-// of another request.
+// The first on raw workerd, the platform without anything around it, under load: there an answer made in the context of another
+// request cannot be sent.
 import assert from "node:assert/strict";
 import http from "node:http";
 import { mkdtempSync, rmSync } from "node:fs";

@@ -1,5 +1,5 @@
 // Changes that cross in one isolate: each sees what the one before has written, so none is lost and a condition holds for one.
-import { expect, test } from "vitest";
+import { afterEach, expect, test, vi } from "vitest";
 import { call, fresh } from "./client.ts";
 
 const flag = { state: "ENABLED", variants: { on: true, off: false }, defaultVariant: "on" };
@@ -64,4 +64,17 @@ test("a schema has a version too", async () => {
   expect((await call(`PUT ${path}`, { body: second, headers: { "if-none-match": "*" } })).status).toBe(412);
   expect((await call(`PUT ${path}`, { body: second, headers: { "if-match": '"nope"' } })).status).toBe(412);
   expect((await call(`PUT ${path}`, { body: second, headers: { "if-match": first.headers.get("etag")! } })).status).toBe(200);
+});
+
+afterEach(() => void vi.useRealTimers());
+
+test("who takes too long loses the turn", async () => {
+  const path = `PUT /v1/settings/${fresh("setting")}`;
+  vi.useFakeTimers({ toFake: ["Date"], now: Date.now() });
+  const hung = call(path, { body: 1, headers: { "x-test-faults": "CONFIG.put=hang" } });
+  const next = call(path, { body: 2 });
+  vi.setSystemTime(Date.now() + 6000);
+  // Long before KV's own deadline ends the one that hangs.
+  expect(await Promise.race([next.then(({ status }) => status), hung.then(() => "the one that hangs")])).toBe(200);
+  expect((await hung).status).toBe(503);
 });

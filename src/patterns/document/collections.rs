@@ -56,15 +56,21 @@ impl<S: Store> Collections<S> {
         decode_found(self.store.get(&self.space.key(&[name]), Read::default()).await?)
     }
 
-    /// Publishes `collection` as the schema `name`. One read, because it must not forget that there was a higher
-    /// version once, and one write.
+    /// Publishes `collection` as the schema `name` after `before`, the newest one, because it must not forget that there
+    /// was a higher version once. One write.
     ///
     /// # Errors
     ///
     /// KV failed.
-    pub async fn publish(&self, name: &str, collection: Collection, now: Timestamp) -> Result<Collection, kv::Error> {
+    pub async fn publish(
+        &self,
+        name: &str,
+        before: Option<&Collection>,
+        collection: Collection,
+        now: Timestamp,
+    ) -> Result<Collection, kv::Error> {
         let key = self.space.key(&[name]);
-        let collection = collection.after(self.newest(name).await?.as_ref());
+        let collection = collection.after(before);
         // A long name is hashed in the key, and the timer has to know it.
         let write = Write::default().with_metadata(Value::from(name).to_string());
         self.store.put(&key, &encode(&collection)?, write).await?;

@@ -123,20 +123,23 @@ where
 {
     /// Answers a request for the origin. `upload` is its body; that of a `GET` or `HEAD` is dropped (RFC 9110 §9.3.1).
     pub async fn answer(&self, request: &RequestHead, upload: Option<O::Upload>) -> Reply<O> {
-        if forward::hops_left(request) == Some(0) {
-            return final_recipient(request);
-        }
-        let key = self.site.key(&request.target);
-        let decision = self.decide(request, &key).await;
-        let outcome = if request.is_get() && asks_origin(&decision) {
-            self.share(request, &key, decision).await
-        } else {
-            self.act(Visit::new(request, &key), decision, upload).await
-        };
-        let mut reply = outcome.unwrap_or_else(|unreached| failure(Failure::Unreached(unreached)));
+        let mut reply =
+            self.outcome(request, upload).await.unwrap_or_else(|unreached| failure(Failure::Unreached(unreached)));
         // That of a cache nearer to the origin is in its `Cache-Status`, if it has one.
         reply.headers.set("x-cache", reply.word.as_str());
         reply
+    }
+
+    async fn outcome(&self, request: &RequestHead, upload: Option<O::Upload>) -> Outcome<O> {
+        if forward::hops_left(request) == Some(0) {
+            return Ok(final_recipient(request));
+        }
+        let key = self.site.key(&request.target);
+        let decision = self.decide(request, &key).await;
+        if request.is_get() && asks_origin(&decision) {
+            return self.share(request, &key, decision).await;
+        }
+        self.act(Visit::new(request, &key), decision, upload).await
     }
 
     /// One flight for all that want the same from the origin at once.

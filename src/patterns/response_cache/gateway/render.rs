@@ -98,11 +98,9 @@ pub(super) fn failure<T>(failure: Failure) -> Answer<T> {
 
 /// The answer to a request that may go no further (RFC 9110 §7.6.2).
 pub(super) fn final_recipient<T>(request: &RequestHead) -> Answer<T> {
-    // What a `TRACE` would show are fields that the client did not send (RFC 9110 §9.3.8).
-    let status = if request.method == "OPTIONS" { 204 } else { 405 };
+    // A `TRACE` is not answered here: what it would show are fields that the client did not send (RFC 9110 §9.3.8).
+    let status = if request.method == "OPTIONS" { 204 } else { 501 };
     let mut headers = Headers::new();
-    if status == 405 {
-        headers.append("allow", "GET, HEAD, OPTIONS");
-    }
+    headers.append("cache-status", CACHE_NAME);
     Answer { status, headers, payload: Payload::Nothing, word: CacheWord::Bypass }
 }
