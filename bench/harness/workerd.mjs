@@ -48,6 +48,7 @@ function diskService(folder) {
 }
 
 function configOf(worker, folder, socket, kvSocket) {
+  const { v8Flags = [] } = worker;
   const services = [workerService(worker), ...(worker.kvBindings ?? []).map((binding) => kvService(worker.name, binding, kvSocket))];
   // What `fetch` reaches: also an origin on this machine.
   services.push('(name = "internet", network = (allow = ["public", "private", "local"]))');
@@ -56,13 +57,14 @@ function configOf(worker, folder, socket, kvSocket) {
 const config :Workerd.Config = (
   services = [
     ${services.join(",\n    ")}],
+  v8Flags = [${v8Flags.map(text).join(", ")}],
   sockets = [(name = "http", address = ${text(`unix:${socket}`)}, http = (), service = "main")]);
 `;
 }
 
 /**
  * Writes `worker`'s configuration and modules into `folder`. `worker` is `{ name, files, compatibilityDate, kvBindings,
- * texts, durableObjects }`; the first of `files` (name to bytes) is the main module.
+ * texts, durableObjects, v8Flags }`; the first of `files` (name to bytes) is the main module.
  */
 export function prepare(worker, folder, kvSocket) {
   fs.mkdirSync(folder, { recursive: true });

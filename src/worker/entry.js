@@ -55,16 +55,17 @@ function start(event, argument, env, ctx) {
 /** The end of `answer`, or of the instance that was to give it. */
 function settled(answer) {
   if (!(answer instanceof Promise)) return answer;
-  return new Promise((resolve, reject) => {
-    const end = () => resolve(INTERRUPTED);
-    const over = (settle) => (value) => {
-      waiting.delete(end);
-      settle(value);
-    };
-    if (waiting.size >= WAITING_MAX) waiting.delete(waiting.values().next().value);
-    waiting.add(end);
-    answer.then(over(resolve), over(reject));
-  });
+  // Ended by another request where the instance ends, and not `new Promise`: see `follow` in glue.js.
+  const { promise, resolve, reject } = Promise.withResolvers();
+  const end = () => resolve(INTERRUPTED);
+  const over = (settle) => (value) => {
+    waiting.delete(end);
+    settle(value);
+  };
+  if (waiting.size >= WAITING_MAX) waiting.delete(waiting.values().next().value);
+  waiting.add(end);
+  answer.then(over(resolve), over(reject));
+  return promise;
 }
 
 /** The answer where the instance ended before it gave one, twice if the call may be repeated. */
