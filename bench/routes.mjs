@@ -198,10 +198,10 @@ export const routes = [
   },
   {
     name: "preferences-patch",
+    // Of many users: changes of one user's that cross take turns.
     method: "PATCH",
-    path: "/v1/users/ada/preferences",
     status: 200,
-    request: (i) => ({ body: { theme: i % 2 === 0 ? "dark" : "light" } }),
+    request: (i) => ({ path: `/v1/users/user-${i}/preferences`, body: { theme: i % 2 === 0 ? "dark" : "light" } }),
   },
   {
     name: "document-read",

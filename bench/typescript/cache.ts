@@ -102,7 +102,8 @@ function checked<Schema extends z.ZodType>(field: string, schema: Schema, value:
 
 interface Place {
   key: string;
-  marks: string[];
+  root: string;
+  scopes: string[];
 }
 
 function place(c: Context<App>): Place {
@@ -112,12 +113,15 @@ function place(c: Context<App>): Place {
   const space = `${encodeURIComponent(c.var.tenant)}/cache`;
   const root = `${space}-mark/${encodeURIComponent(name)}`;
   const segments = key.split("/").slice(0, PREFIXES_MAX + 1).map(encodeURIComponent);
-  const prefixes = segments.slice(0, -1).map((_, i) => `${root}/prefix/${segments.slice(0, i + 1).join("/")}`);
-  return { key: `${space}/${encodeURIComponent(name)}/${encodeURIComponent(key)}`, marks: [`${root}/all`, ...prefixes] };
+  const prefixes = segments.slice(0, -1).map((_, i) => `prefix/${segments.slice(0, i + 1).join("/")}`);
+  return { key: `${space}/${encodeURIComponent(name)}/${encodeURIComponent(key)}`, root, scopes: ["all", ...prefixes] };
 }
 
-/** The latest of these marks; what is not known well is read, in one call. */
-async function purgedAt(c: Context<App>, keys: string[], now: number, maxAgeMs: number): Promise<number> {
+/** The latest of the hard and of the soft marks; what is not known well is read, in one call. */
+async function purgedAt(c: Context<App>, { root, scopes }: Place, tags: string[], now: number, maxAgeMs: number) {
+  const hard = [...scopes, ...tags.map((name) => `tag/${encodeURIComponent(name)}`)].map((scope) => `${root}/${scope}`);
+  const soft = hard.map((key) => `${root}/soft${key.slice(root.length)}`);
+  const keys = [...hard, ...soft];
   const unknown = keys.filter((key) => now - (marks.get(key)?.checkedAt ?? 0) >= maxAgeMs);
   if (unknown.length > 0) {
     for (const [key, text] of await c.var.cache.getMany(unknown, CACHE_TTL_SECONDS)) {
@@ -125,7 +129,8 @@ async function purgedAt(c: Context<App>, keys: string[], now: number, maxAgeMs: 
       marks.set(key, { at, checkedAt: now });
     }
   }
-  return Math.max(...keys.map((key) => marks.get(key)?.at ?? 0));
+  const latest = (of: string[]) => Math.max(...of.map((key) => marks.get(key)?.at ?? 0));
+  return { gone: latest(hard), stale: latest(soft) };
 }
 
 export const cache = new Hono<App>();
@@ -168,14 +173,13 @@ cache.get("/:bucket/*", async (c) => {
   }
   const entry = known?.entry;
   if (entry === undefined || now >= entry.staleUntil) throw new Problem(404, "not-found", "Not found");
-  const root = at.marks[0]?.slice(0, -"all".length) ?? "";
-  const tagMarks = entry.tags.map((name) => `${root}tag/${encodeURIComponent(name)}`);
-  if (entry.asked <= (await purgedAt(c, [...at.marks, ...tagMarks], now, maxAgeMs))) throw new Problem(404, "not-found", "Not found");
+  const purged = await purgedAt(c, at, entry.tags, now, maxAgeMs);
+  if (entry.asked <= purged.gone) throw new Problem(404, "not-found", "Not found");
   if (tier === "kv") remember(at.key, entry, now);
   c.header("ETag", entry.etag);
   if (c.req.header("if-none-match") === entry.etag) return c.body(null, 304);
   c.header("Age", String(Math.floor((now - entry.asked) / 1000)));
-  c.header("Cache-Status", `kv-patterns; hit; ttl=${Math.trunc((entry.freshUntil - now) / 1000)}; detail=${tier}`);
+  c.header("Cache-Status", `kv-patterns; hit; ttl=${Math.trunc((Math.min(entry.freshUntil, entry.asked <= purged.stale ? purged.stale : Infinity) - now) / 1000)}; detail=${tier}`);
   c.header("X-Content-Type-Options", "nosniff");
   return c.body(entry.bytes as Uint8Array<ArrayBuffer>, 200, { "content-type": entry.contentType });
 });

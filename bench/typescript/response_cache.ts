@@ -113,6 +113,7 @@ function answer(c: Context<App>, entry: Entry, now: number, status: string): Res
   if (isHit) headers.set("age", String(age));
   headers.set("cache-status", `kv-patterns; ${status}${isHit ? `; ttl=${entry.lifetime - age}` : ""}`);
   headers.set("x-cache", isHit ? "HIT" : "MISS");
+  headers.set("x-request-id", c.get("requestId"));
   headers.delete("content-length");
   const etag = headers.get("etag");
   if (etag !== null && c.req.header("if-none-match") === etag) return new Response(null, { status: 304, headers });
@@ -195,5 +196,6 @@ gateway.get("/:name/*", async (c) => {
   const reply = new Response(passed.body, passed);
   reply.headers.set("cache-status", `kv-patterns; fwd=uri-miss; fwd-status=${passed.status}`);
   reply.headers.set("x-cache", "MISS");
+  reply.headers.set("x-request-id", c.get("requestId"));
   return reply;
 });

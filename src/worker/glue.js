@@ -141,9 +141,11 @@ export async function originFetch(url, method, fields, upload, timeoutMillis) {
   }
 }
 
+const STALLED = new Error("the body stopped coming");
+
 async function nextChunk(reader, idleMillis) {
   let timer;
-  const late = new Promise((_, reject) => (timer = setTimeout(reject, idleMillis, new Error("the body stopped coming"))));
+  const late = new Promise((_, reject) => (timer = setTimeout(reject, idleMillis, STALLED)));
   try {
     return await Promise.race([reader.read(), late]);
   } finally {
@@ -162,18 +164,26 @@ function joined(chunks, total) {
   return bytes;
 }
 
-/** The whole body as bytes; a stream of it from its beginning when it has more than `limit`; rejects when it is cut off. */
+/**
+ * The whole body as bytes; a stream of it from its beginning when it has more than `limit`; undefined when it stopped coming;
+ * rejects when it is cut off.
+ */
 export async function gatherBody({ body }, limit, idleMillis) {
   if (body === null) return new Uint8Array();
   const reader = body.getReader();
   const chunks = [];
   let total = 0;
-  for (;;) {
-    const { done, value } = await nextChunk(reader, idleMillis);
-    if (done) return joined(chunks, total);
-    chunks.push(value);
-    total += value.byteLength;
-    if (total > limit) break;
+  try {
+    while (total <= limit) {
+      const { done, value } = await nextChunk(reader, idleMillis);
+      if (done) return joined(chunks, total);
+      chunks.push(value);
+      total += value.byteLength;
+    }
+  } catch (error) {
+    if (error !== STALLED) throw error;
+    reader.cancel(error).catch(() => {});
+    return undefined;
   }
   return new ReadableStream({
     async pull(controller) {

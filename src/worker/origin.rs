@@ -13,7 +13,7 @@ use wasm_bindgen::{JsCast, JsValue};
 use super::glue;
 use super::promise::Settled;
 use crate::patterns::response_cache::headers::{Headers, HeadersError};
-use crate::patterns::response_cache::origin::{Copied, CutOff, Gathered, Origin, OriginBody, Unreached};
+use crate::patterns::response_cache::origin::{Copied, Gathered, Origin, OriginBody, Unreached};
 use crate::patterns::response_cache::{RequestHead, ResponseHead};
 
 /// The network.
@@ -84,9 +84,12 @@ impl OriginBody for NetworkBody {
     /// Nothing when the answer has no body.
     type Stream = Option<web_sys::ReadableStream>;
 
-    async fn gather(self, limit: usize) -> Result<Gathered<Self::Stream>, CutOff> {
+    async fn gather(self, limit: usize) -> Result<Gathered<Self::Stream>, Unreached> {
         let gathered = glue::gather_body(&self.response, number(limit as u64), self.idle_millis);
-        let gathered = Settled::of(&gathered).await.map_err(|_| CutOff)?;
+        let gathered = Settled::of(&gathered).await.map_err(|_| Unreached::Failed)?;
+        if gathered.is_undefined() {
+            return Err(Unreached::TimedOut);
+        }
         Ok(match gathered.dyn_into::<Uint8Array>() {
             Ok(bytes) => Gathered::Whole(bytes.to_vec()),
             Err(stream) => Gathered::TooLarge(Some(stream.unchecked_into())),

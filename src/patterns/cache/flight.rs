@@ -75,8 +75,12 @@ struct Flight<T, Landing> {
     id: u64,
     since: Timestamp,
     outcome: Rc<RefCell<Option<T>>>,
+    progress: Progress,
     landing: Landing,
 }
+
+/// Whether the work has got so far that it will end well, if slowly.
+type Progress = Rc<Cell<bool>>;
 
 impl<T, L: Launcher> Clone for Flights<T, L> {
     fn clone(&self) -> Self {
@@ -99,6 +103,7 @@ impl<T, L: Launcher> fmt::Debug for Flights<T, L> {
 /// A place on a flight.
 pub struct Ticket<T, L: Launcher> {
     outcome: Rc<RefCell<Option<T>>>,
+    progress: Progress,
     landing: L::Landing,
     launcher: L,
     /// Whether this caller started the work.
@@ -130,12 +135,13 @@ impl<T: Clone + 'static, L: Launcher> Flights<T, L> {
         if self.is_open(key, now, patience_millis)
             && let Some(flight) = self.0.open.borrow().get(key)
         {
-            let (outcome, landing) = (Rc::clone(&flight.outcome), flight.landing.clone());
-            return Ticket { outcome, landing, launcher: launcher.clone(), leads: false };
+            let (outcome, progress) = (Rc::clone(&flight.outcome), Rc::clone(&flight.progress));
+            let landing = flight.landing.clone();
+            return Ticket { outcome, progress, landing, launcher: launcher.clone(), leads: false };
         }
         let id = self.0.serial.get() + 1;
         self.0.serial.set(id);
-        let outcome = Rc::new(RefCell::new(None));
+        let (outcome, progress) = (Rc::new(RefCell::new(None)), Progress::default());
         let (flights, slot, name) = (self.clone(), Rc::clone(&outcome), key.to_owned());
         let work = work();
         let landing = launcher.launch(async move {
@@ -149,10 +155,11 @@ impl<T: Clone + 'static, L: Launcher> Flights<T, L> {
             if open.len() >= SWEPT_FROM {
                 open.retain(|_, flight| now.millis_since(flight.since) < patience_millis);
             }
-            let flight = Flight { id, since: now, outcome: Rc::clone(&outcome), landing: landing.clone() };
+            let (outcome, progress) = (Rc::clone(&outcome), Rc::clone(&progress));
+            let flight = Flight { id, since: now, outcome, progress, landing: landing.clone() };
             open.insert(key.to_owned(), flight);
         }
-        Ticket { outcome, landing, launcher: launcher.clone(), leads: true }
+        Ticket { outcome, progress, landing, launcher: launcher.clone(), leads: true }
     }
 
     /// The same for work that the caller does itself: the flight for `key` to follow, or the right to lead a new one,
@@ -166,7 +173,8 @@ impl<T: Clone + 'static, L: Launcher> Flights<T, L> {
             return Seat::Follow(ticket);
         }
         let (flights, key, id) = (self.clone(), key.to_owned(), self.0.serial.get());
-        Seat::Lead(Lead { landing: Some((sender, outcome)), close: Some(Box::new(move || flights.close(&key, id))) })
+        let close: Box<dyn FnOnce()> = Box::new(move || flights.close(&key, id));
+        Seat::Lead(Lead { landing: Some((sender, outcome)), progress: ticket.progress, close: Some(close) })
     }
 
     /// The flight is over; a later one under the same key stays.
@@ -190,6 +198,7 @@ pub enum Seat<T, L: Launcher> {
 /// The right to work for one key. Dropping it lands the flight.
 pub struct Lead<T> {
     landing: Option<(oneshot::Sender<T>, T)>,
+    progress: Progress,
     close: Option<Box<dyn FnOnce()>>,
 }
 
@@ -205,6 +214,11 @@ impl<T> Lead<T> {
         if let Some((_, planned)) = &mut self.landing {
             *planned = outcome;
         }
+    }
+
+    /// Tells those who follow that the work will end well, if slowly.
+    pub fn makes_progress(&self) {
+        self.progress.set(true);
     }
 }
 
@@ -222,6 +236,11 @@ impl<T> Drop for Lead<T> {
 }
 
 impl<T: Clone, L: Launcher> Ticket<T, L> {
+    /// Whether the work was seen to make progress.
+    pub fn saw_progress(&self) -> bool {
+        self.progress.get()
+    }
+
     /// The outcome; nothing when it is not there within `millis`.
     pub async fn wait(&self, clock: &impl Clock, millis: u64) -> Option<T> {
         let landed = self.launcher.landed(&self.landing);

@@ -112,11 +112,12 @@ pub fn hops_left(request: &RequestHead) -> Option<u64> {
 }
 
 /// The request that refreshes a stored response in the background on behalf of `request`, whatever part or proof of it
-/// that one asked for. To be sent with [`Conditions::Validate`] or [`Conditions::None`].
+/// that one asked for. To be sent with [`Conditions::Validate`] or [`Conditions::None`]. Without cookies, by which no stored
+/// response varies; `Authorization` stays, because what it gets is stored only where the origin says that it is for all.
 #[must_use]
 pub fn refresh_of(request: &RequestHead) -> RequestHead {
     let mut refresh = RequestHead { method: "GET".to_owned(), ..request.clone() };
-    refresh.headers.retain(|name| !CONDITIONAL.contains(&name) && name != "cache-control");
+    refresh.headers.retain(|name| !CONDITIONAL.contains(&name) && !matches!(name, "cache-control" | "cookie"));
     refresh
 }
 

@@ -10,7 +10,7 @@ use super::target::Target;
 const ENCODED: [&str; 11] = ["%00", "%09", "%0a", "%0d", "%23", "%2e%2e", "%2f", "%3b", "%3f", "%5c", "%25"];
 
 /// Extensions of static files and the media types they come with.
-const STATIC_TYPES: [(&[&str], &[&str]); 8] = [
+const STATIC_TYPES: [(&[&str], &[&str]); 9] = [
     (&["css"], &["text/css"]),
     (&["js", "mjs"], &["text/javascript", "application/javascript", "application/x-javascript"]),
     (&["json", "map"], &["application/json", "text/json", "application/manifest+json"]),
@@ -22,6 +22,14 @@ const STATIC_TYPES: [(&[&str], &[&str]); 8] = [
     (&["mp3", "ogg", "flac", "wav", "mp4", "webm", "avi", "mkv", "m4a"], &["audio/", "video/", "application/ogg"]),
     (&["pdf"], &["application/pdf"]),
     (&["txt", "csv", "md"], &["text/plain", "text/csv", "text/markdown"]),
+    (
+        &[
+            "7z", "apk", "bin", "bz2", "class", "dmg", "doc", "docx", "eps", "epub", "exe", "gz", "iso", "jar", "odp",
+            "ods", "odt", "ppt", "pptx", "ps", "rar", "rtf", "swf", "tar", "tgz", "wasm", "xls", "xlsx", "xz", "zip",
+            "zst",
+        ],
+        &["application/"],
+    ),
 ];
 
 /// Whether a cache and an origin may take this path for two different resources.
@@ -44,8 +52,11 @@ pub fn disguised(target: &Target, response: &Headers) -> bool {
         return false;
     };
     let content_type = response.single("content-type").unwrap_or_default().to_ascii_lowercase();
-    !content_type.starts_with("application/octet-stream")
-        && !types.iter().any(|prefix| content_type.starts_with(prefix))
+    let media_type = content_type.split(';').next().unwrap_or_default().trim_end();
+    let fits = types.iter().any(|prefix| media_type.starts_with(prefix));
+    // What applications answer with, which the widest of the lists would let through.
+    let is_answer = ["json", "xml"].iter().any(|suffix| media_type.ends_with(suffix));
+    media_type != "application/octet-stream" && (!fits || (is_answer && *types == ["application/"]))
 }
 
 #[cfg(test)]
@@ -97,6 +108,12 @@ mod tests {
         check("/x.js", Some("text/javascript;charset=utf-8"), false);
         check("/x.png", Some("image/webp"), false);
         check("/x.woff2", Some("application/octet-stream"), false);
+        check("/account/x.zip", Some("text/html"), true);
+        check("/account/x.tar.gz", Some("application/json; charset=utf-8"), true);
+        check("/account/x.zip", Some("application/xhtml+xml"), true);
+        check("/x.zip", Some("application/zip"), false);
+        check("/x.docx", Some("application/vnd.openxmlformats-officedocument.wordprocessingml.document"), false);
+        check("/x.json", Some("application/json"), false);
         check("/account", Some("text/html"), false);
         check("/account.aspx", Some("text/html"), false);
     }

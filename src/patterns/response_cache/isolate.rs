@@ -33,8 +33,17 @@ pub struct Slot {
     pub unpurged_at: Timestamp,
     /// When the origin last failed while a stored response could answer.
     pub origin_failed_at: Option<Timestamp>,
-    /// The last answer could not be stored, so nobody should wait for the next one.
-    pub unstorable: bool,
+    /// Why the last answer could not be stored, so that nobody waits for the next one.
+    pub unstorable: Option<Unstorable>,
+}
+
+/// Why an answer could not be stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unstorable {
+    /// By the rules.
+    Refused,
+    /// Its body has more bytes than are stored.
+    TooLarge,
 }
 
 /// A purge mark, and when KV was last asked for it.

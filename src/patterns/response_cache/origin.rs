@@ -5,15 +5,11 @@ use super::{RequestHead, ResponseHead};
 /// Why there is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unreached {
-    /// No connection, a broken one, or an answer that is no HTTP.
+    /// No connection, a broken one, or an answer that is no HTTP or broke off.
     Failed,
-    /// The head did not arrive in time.
+    /// Nothing, or nothing more, arrived in time.
     TimedOut,
 }
-
-/// The origin's body ended before its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CutOff;
 
 /// A body read up to a limit.
 #[derive(Debug)]
@@ -44,8 +40,8 @@ pub trait OriginBody {
     /// Reads the body before anything is answered.
     ///
     /// # Errors
-    /// [`CutOff`]: the connection broke, or nothing came for too long.
-    async fn gather(self, limit: usize) -> Result<Gathered<Self::Stream>, CutOff>;
+    /// [`Unreached`]: the connection broke, or nothing came for too long.
+    async fn gather(self, limit: usize) -> Result<Gathered<Self::Stream>, Unreached>;
 
     /// Passes the body on untouched.
     fn pass(self) -> Self::Stream;

@@ -12,7 +12,7 @@ use kv_patterns::patterns::response_cache::entry::Record;
 use kv_patterns::patterns::response_cache::gateway::{Gateway, Payload};
 use kv_patterns::patterns::response_cache::headers::Headers;
 use kv_patterns::patterns::response_cache::isolate::Isolate;
-use kv_patterns::patterns::response_cache::origin::{Copied, CutOff, Gathered, Origin, OriginBody, Unreached};
+use kv_patterns::patterns::response_cache::origin::{Copied, Gathered, Origin, OriginBody, Unreached};
 use kv_patterns::patterns::response_cache::policy::OriginPolicy;
 use kv_patterns::patterns::response_cache::site::Site;
 use kv_patterns::patterns::response_cache::status::CacheWord;
@@ -299,9 +299,9 @@ impl FakeStream {
 impl OriginBody for FakeBody {
     type Stream = FakeStream;
 
-    async fn gather(self, limit: usize) -> Result<Gathered<FakeStream>, CutOff> {
+    async fn gather(self, limit: usize) -> Result<Gathered<FakeStream>, Unreached> {
         match self {
-            Self { cut: true, .. } => Err(CutOff),
+            Self { cut: true, .. } => Err(Unreached::Failed),
             Self { bytes, .. } if bytes.len() > limit => {
                 Ok(Gathered::TooLarge(FakeStream { bytes, cut: false, done: None }))
             }

@@ -10,7 +10,7 @@ use crate::kv::{Key, Store, Write};
 use crate::patterns::cache::Launcher;
 use crate::patterns::response_cache::entry::Entry;
 use crate::patterns::response_cache::freshness::Freshness;
-use crate::patterns::response_cache::isolate::Slot;
+use crate::patterns::response_cache::isolate::{Slot, Unstorable};
 use crate::patterns::response_cache::origin::Origin;
 use crate::patterns::response_cache::validation::{HeadUpdate, update_from_head};
 use crate::patterns::response_cache::{Exchange, invalidation};
@@ -45,7 +45,7 @@ where
             slot.unpurged_at = entry.stored().received_at;
         }
         slot.origin_failed_at = None;
-        slot.unstorable = false;
+        slot.unstorable = None;
         self.settle(key, slot, worth_writing);
     }
 
@@ -82,10 +82,10 @@ where
         });
     }
 
-    pub(super) fn remember_unstorable(&self, key: &Key) {
+    pub(super) fn remember_unstorable(&self, key: &Key, why: Unstorable) {
         let mut slot = self.isolate.slot(key.as_str()).unwrap_or_default();
         if slot.record.is_empty() {
-            slot.unstorable = true;
+            slot.unstorable = Some(why);
             slot.kept_until = self.host.clock.now().plus_seconds(self.site.policy.memory_seconds).max(slot.kept_until);
             self.isolate.keep(key.as_str(), slot);
         }

@@ -2,13 +2,13 @@
 
 use std::rc::Rc;
 
-use super::Gateway;
+use super::{BODY_BYTES_MAX, Gateway};
 use crate::clock::{Clock, Timestamp};
 use crate::kv::{Key, Read, Store};
 use crate::patterns::cache::Launcher;
 use crate::patterns::response_cache::decision::{Decision, OnError, OriginFailure, decide_request, on_origin_error};
 use crate::patterns::response_cache::entry::{Entry, Record};
-use crate::patterns::response_cache::isolate::Slot;
+use crate::patterns::response_cache::isolate::{Slot, Unstorable};
 use crate::patterns::response_cache::origin::Origin;
 use crate::patterns::response_cache::{RequestHead, purge};
 use crate::random::Random;
@@ -108,6 +108,14 @@ where
 
     /// The last answer could not be stored: then each request needs its own.
     pub(super) fn is_unstorable(&self, key: &Key) -> bool {
-        self.isolate.slot(key.as_str()).is_some_and(|slot| slot.unstorable)
+        self.isolate.slot(key.as_str()).is_some_and(|slot| slot.unstorable.is_some())
+    }
+
+    /// By its announced length; where none is, by what the last one turned out to be.
+    pub(super) fn is_too_large(&self, key: &Key, length: Option<u64>) -> bool {
+        length.map_or_else(
+            || self.isolate.slot(key.as_str()).is_some_and(|slot| slot.unstorable == Some(Unstorable::TooLarge)),
+            |length| length > BODY_BYTES_MAX as u64,
+        )
     }
 }

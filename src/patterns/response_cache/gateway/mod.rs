@@ -7,7 +7,8 @@
 //!   copy from KV (30 seconds or more) have run out.
 //! - **Single flight** in an isolate: of many `GET`s of one URI one asks the origin, the others wait for it, each on its own timer, and find
 //!   the answer in memory. What fails is tried once more, by whoever gets there first, before anybody is told; who is slow is replaced
-//!   after [`PATIENCE_MILLIS`]; what cannot be shared is not waited for. No other isolate knows of it.
+//!   after half of the origin's time, and who waited for all of it is told so, unless the answer is on its way; what cannot be shared is not
+//!   waited for. No other isolate knows of it.
 //! - Cost: a hit from memory reads nothing, one from KV reads one key and, in one bulk read, the marks of purges; a miss and a refresh write one, an unsafe request deletes one per URI.
 //!
 //! Limits: 8 MiB per body and per URI in KV; larger ones stream through. Rules are in the modules beside this one: what is known
@@ -42,8 +43,6 @@ use crate::random::Random;
 pub const BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// The longest a stored response stays in KV, in seconds (a year); purge marks last longer.
 pub const RECORD_SECONDS_MAX: u64 = 31_536_000;
-/// How long a request that asks the origin is waited for, in milliseconds; after that the next one asks too.
-pub const PATIENCE_MILLIS: u64 = 5_000;
 /// After so many failures of those that asked everybody who waited is told.
 const FAILURES_MAX: u32 = 2;
 
@@ -145,12 +144,16 @@ where
     /// One flight for all that want the same from the origin at once.
     async fn share(&self, request: &RequestHead, key: &Key, mut decision: Decision) -> Outcome<O> {
         let give_up_at = self.host.clock.now().plus_seconds(self.site.policy.timeout_seconds);
-        let (mut failures, mut collapsed) = (0, false);
+        let (mut failures, mut collapsed, mut arriving) = (0, false, false);
         loop {
             let mut visit = Visit { collapsed, ..Visit::new(request, key) };
-            let alone = self.is_unstorable(key) || self.host.clock.now() >= give_up_at;
-            if alone || !asks_origin(&decision) {
+            let late = self.host.clock.now() >= give_up_at;
+            if !asks_origin(&decision) || self.is_unstorable(key) || (late && arriving) {
                 return self.act(visit, decision, None).await;
+            }
+            if late {
+                visit.fallback = fallback(decision);
+                return self.unreached(&mut visit, Unreached::TimedOut);
             }
             let landed = match self.board(key) {
                 Seat::Lead(lead) => {
@@ -163,7 +166,10 @@ where
                 }
                 Seat::Follow(ticket) => {
                     collapsed = true;
-                    ticket.wait(&self.host.clock, PATIENCE_MILLIS).await
+                    let left = give_up_at.millis_since(self.host.clock.now());
+                    let landed = ticket.wait(&self.host.clock, self.patience_millis().min(left)).await;
+                    arriving = ticket.saw_progress();
+                    landed
                 }
             };
             decision = self.decide(request, key).await;
@@ -219,7 +225,12 @@ where
 
     fn board(&self, key: &Key) -> Seat<Landed, L> {
         let now = self.host.clock.now();
-        self.flights.board(key.as_str(), now, PATIENCE_MILLIS, &self.host.launcher, Landed::Answered)
+        self.flights.board(key.as_str(), now, self.patience_millis(), &self.host.launcher, Landed::Answered)
+    }
+
+    /// How long a request that asks the origin is waited for; after that the next one asks too.
+    fn patience_millis(&self) -> u64 {
+        self.site.policy.timeout_seconds.saturating_mul(1000) / 2
     }
 
     /// Asks the origin in the background, unless somebody is doing so already.

@@ -11,7 +11,8 @@ use crate::patterns::response_cache::decision::{OnError, OriginFailure, on_origi
 use crate::patterns::response_cache::entry::Entry;
 use crate::patterns::response_cache::forward::{self, Conditions};
 use crate::patterns::response_cache::freshness::Freshness;
-use crate::patterns::response_cache::origin::{Copied, CutOff, Gathered, Origin, OriginBody, Unreached};
+use crate::patterns::response_cache::isolate::Unstorable;
+use crate::patterns::response_cache::origin::{Copied, Gathered, Origin, OriginBody, Unreached};
 use crate::patterns::response_cache::policy::SetCookie;
 use crate::patterns::response_cache::status::{CacheStatus, CacheWord, Forwarded};
 use crate::patterns::response_cache::store_rule::{Draft, decide_store};
@@ -204,7 +205,7 @@ where
                 Err(refusal) => {
                     visit.detail = Some(refusal.token());
                     if !refusal.is_of_request() {
-                        self.remember_unstorable(visit.key);
+                        self.remember_unstorable(visit.key, Unstorable::Refused);
                     }
                     None
                 }
@@ -217,7 +218,7 @@ where
             self.learn_from_head(&visit, arrived.exchange());
         }
         match draft {
-            Some(draft) if draft.expected_length().is_none_or(|length| length <= BODY_BYTES_MAX as u64) => {
+            Some(draft) if !self.is_too_large(visit.key, draft.expected_length()) => {
                 self.take_and_store(visit, arrived, draft, hidden).await
             }
             Some(_) => {
@@ -253,11 +254,11 @@ where
                 Err(_) => self.unreached(&mut visit, Unreached::Failed),
             },
             Ok(Gathered::TooLarge(stream)) => {
-                self.remember_unstorable(visit.key);
+                self.remember_unstorable(visit.key, Unstorable::TooLarge);
                 visit.detail = Some("too-large");
                 Ok(passed(&visit, head, Payload::Stream(stream), false))
             }
-            Err(CutOff) => self.unreached(&mut visit, Unreached::Failed),
+            Err(unreached) => self.unreached(&mut visit, unreached),
         }
     }
 
@@ -290,10 +291,13 @@ where
         let length = draft.expected_length();
         let Arrived { head, body, .. } = arrived;
         let mut lead = visit.lead.take();
+        if let Some(lead) = &lead {
+            lead.makes_progress();
+        }
         let stream = body.copy(BODY_BYTES_MAX, length, move |copied| {
             let whole = match copied {
                 Copied::Whole(bytes) => draft.finish(Rc::from(bytes)).ok(),
-                Copied::TooLarge => return gateway.remember_unstorable(&key),
+                Copied::TooLarge => return gateway.remember_unstorable(&key, Unstorable::TooLarge),
                 Copied::CutOff => None,
             };
             match (whole, &mut lead) {
