@@ -187,6 +187,11 @@ describe("/v1/fetch", () => {
     const name = await configured({ timeoutSeconds: 1 });
     origin = ({ signal }) => new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)));
     expect((await call(`GET /v1/fetch/${name}/a`)).status).toBe(504);
+    // Its head came in time, its body does not.
+    const stalled = () => new ReadableStream({ start: (controller) => controller.enqueue(new Uint8Array(3)) });
+    origin = () => new Response(stalled(), { headers: { "Cache-Control": "max-age=60", "Content-Length": "9" } });
+    expect(problem(await call(`GET /v1/fetch/${name}/b`))).toBe("504 origin-timeout");
+    expect(seen.filter(({ url }) => url.endsWith("/b")).length).toBe(1);
   });
 
   it("is purged by tag, prefix and whole", async () => {

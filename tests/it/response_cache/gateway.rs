@@ -202,6 +202,20 @@ fn a_refresh_writes_once_and_one_that_changes_nothing_of_use_writes_nothing() {
 }
 
 #[test]
+fn a_refresh_in_the_background_goes_without_the_cookies_of_who_caused_it() {
+    let place = Place::new(OriginPolicy::default());
+    let stale = [("Cache-Control", "max-age=1, stale-while-revalidate=60")];
+    place.origin(200, &stale, "one").send("GET", "/a", &[("Cookie", "user=ada")]);
+    place.clock.advance_seconds(3);
+    let grace = [("Cookie", "user=grace"), ("Accept-Language", "en")];
+    check(&place.origin(200, &stale, "two").send("GET", "/a", &grace), "STALE", "one", "r=0 w=1 d=0 l=0");
+    let seen = place.script.seen.borrow();
+    let cookies: Vec<_> = seen.iter().map(|request| request.headers.single("cookie")).collect();
+    assert_eq!(cookies, [Some("user=ada"), None]);
+    assert_eq!(seen[1].headers.single("accept-language"), Some("en"));
+}
+
+#[test]
 fn a_body_of_unknown_length_is_stored_when_the_client_has_it_and_a_broken_one_is_not() {
     let place = Place::new(OriginPolicy::default());
     assert_eq!(place.origin_cut(FRESH, "hal").get("/a").body, "(broken)");
@@ -228,9 +242,12 @@ fn a_body_that_breaks_is_replaced_by_what_is_stale() {
 fn a_body_too_large_streams_through_and_is_not_stored() {
     let place = Place::new(OriginPolicy::default());
     let large = "x".repeat(BODY_BYTES_MAX + 1);
-    for _ in 0..2 {
-        let got = place.origin(200, FRESH, &large).get("/a");
+    // Of the first nobody can know; the second is believed to be as large.
+    for told in ["stored", "detail=too-large"] {
+        let (got, headers) = place.origin(200, FRESH, &large).send_full("GET", "/a", &[]);
         assert_eq!((got.word, got.body.len()), ("MISS", large.len()));
+        let status = headers.single("cache-status").unwrap();
+        assert!(status.ends_with(told), "{status}");
     }
     let announced = [("Cache-Control", "max-age=3600"), ("Content-Length", &*large.len().to_string())];
     assert_eq!(place.origin(200, &announced, &large).get("/b").body.len(), large.len());
