@@ -18,8 +18,8 @@
 // Fairness is checked, not assumed: equal KV operations by the service's own counters, equal JSON shape and headers
 // between `typescript` and `ours`, replies of `floor` of the same length. A row that fails is printed, and the run exits 1.
 //
-// Results go to bench/results/latest.json, which git ignores; `--save` also writes bench/results.json, the one that is
-// committed on purpose, when a change of the numbers is worth recording.
+// Results go to bench/results/latest.json, which git ignores; `--save` also writes bench/results.json, which git does not
+// ignore, for when a change of the numbers is worth committing.
 //
 //   --routes=a,b        rows of routes.mjs (default: all)
 //   --rounds=7          samples of each peer per row

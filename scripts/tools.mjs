@@ -52,7 +52,7 @@ export async function packages() {
   const mark = join(root, "node_modules", ".kv-patterns-installed");
   await step("npm packages (wrangler, Vitest, Node 24, wasm-opt)", async () => {
     if (existsSync(mark) && readFileSync(mark, "utf8") === wanted) return "installed";
-    // npm would empty the folder behind the link, for everybody who shares it.
+    // npm would empty the folder behind the link.
     const shared = lstatSync(join(root, "node_modules"), { throwIfNoEntry: false })?.isSymbolicLink() === true;
     if (shared) throw new Problem("node_modules is a link to packages of another lock file: remove the link and try again.");
     // `error`: the packages want a newer Node than the one that installs them, and get it from the package `node`.
@@ -70,7 +70,7 @@ const locked = (crate) => new RegExp(`name = "${crate}"\nversion = "(.+)"`).exec
 const downloads = process.env.KV_PATTERNS_DOWNLOAD_TOOLS === "1";
 
 // worker-build is released with the crate `worker`, and wasm-bindgen refuses any crate version but its own: Cargo.lock
-// decides both. wasm-bindgen-cli without --locked: its lock file names a crate version that some mirrors lack.
+// decides both. wasm-bindgen-cli without --locked: it is its own version that has to match, not those it is built with.
 const WORKER_BUILD = { crate: "worker-build", program: "worker-build", version: () => locked("worker"), args: ["--locked"] };
 const WASM_BINDGEN = { crate: "wasm-bindgen-cli", program: "wasm-bindgen", version: () => locked("wasm-bindgen"), args: [] };
 const CARGO_DENY = { crate: "cargo-deny", program: "cargo-deny", version: () => "0.20.2", args: ["--locked"] };

@@ -1,5 +1,6 @@
 // Runs the README's tour with curl as it stands, against a Worker of its own: every command must succeed, and every curl in
-// it get a status below 400, or the one that a comment at its end names (`# 401`).
+// it get a status below 400, or the one that a comment at its end names (`# 401`); and of `/health` the JSON can be read, also
+// through the cache, where it passes as its origin encoded it.
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -39,12 +40,16 @@ function script(commands, address, statuses) {
   const quote = (text) => `'${text.replaceAll("'", "'\\''")}'`;
   const steps = commands.map(({ line, text }) => {
     const expected = /#\s*(\d{3})\s*$/.exec(text)?.[1] ?? "";
-    return `printf '\\n%s\\n' ${quote(`$ ${text}`)}\n: > "$statuses"\n${text.replaceAll(ORIGIN, address)}\nafter $? ${line} "${expected}"`;
+    const shows = /\/health\s/.test(`${text}\n`) ? '"status":"ok"' : "";
+    const command = `{\n${text.replaceAll(ORIGIN, address)}\n} > "$shown"`;
+    return `printf '\\n%s\\n' ${quote(`$ ${text}`)}\n: > "$statuses"\n${command}\nafter $? ${line} "${expected}" ${quote(shows)}`;
   });
   return `set -o pipefail
 statuses=${quote(statuses)}
+shown=$statuses.shown
 curl() { command curl --silent --show-error --max-time 30 --write-out '%{stderr}%{http_code}\\n' "$@" 2>> "$statuses"; }
 after() {
+  cat "$shown"
   count=$(wc -l < "$statuses")
   all=$((all + count))
   if [ "$1" != 0 ]; then echo; echo "${README}:$2: the command failed ($1): $(cat "$statuses")"; exit 1; fi
@@ -53,6 +58,7 @@ after() {
     if [ "$status" = "$3" ] || { [ -z "$3" ] && [ "$status" -ge 100 ] && [ "$status" -lt 400 ]; }; then continue; fi
     echo; echo "${README}:$2: answered $status, not $wanted"; exit 1
   done < "$statuses"
+  if [ -n "$4" ] && ! grep -qF "$4" "$shown"; then echo; echo "${README}:$2: the answer does not show $4"; exit 1; fi
 }
 all=0
 ${steps.join("\n")}

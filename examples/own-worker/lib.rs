@@ -15,7 +15,7 @@ use kv_patterns::patterns::cache::{
 use kv_patterns::patterns::rate_limit::approximate::{Approximate, Counts};
 use kv_patterns::patterns::rate_limit::{Algorithm, Mode, OnFailure, Policy, normalise};
 use kv_patterns::patterns::session::{
-    ABSOLUTE_SECONDS_DEFAULT, IDLE_SECONDS_DEFAULT, NewSession, Session, Sessions, Verdict,
+    ABSOLUTE_SECONDS_DEFAULT, IDLE_SECONDS_DEFAULT, NewSession, RECENT_MAX, Session, Sessions, Verdict,
 };
 use kv_patterns::recent::Recent;
 use kv_patterns::worker::background::WaitUntil;
@@ -35,8 +35,6 @@ type PriceFlights = Flights<std::result::Result<Rc<Entry<Json<Price>>>, Option<N
 const TENANT: &str = "shop";
 const COOKIE: &str = "__Host-session";
 const CACHE_BYTES_MAX: u64 = 4 * 1024 * 1024;
-/// Sessions whose last refresh an isolate remembers.
-const REFRESHED_MAX: usize = 1000;
 
 thread_local! {
     // What an isolate remembers. Nothing here is needed for an answer to be right.
@@ -44,7 +42,7 @@ thread_local! {
     static COUNTS: Counts = Counts::default();
     static PRICES: Memory<Json<Price>> = Memory::new(CACHE_BYTES_MAX);
     static FLIGHTS: PriceFlights = Flights::default();
-    static REFRESHED: Recent<Timestamp> = Recent::new(REFRESHED_MAX);
+    static RECENT: Recent<Timestamp> = Recent::new(RECENT_MAX);
 }
 
 /// A price as cached. Its kind and version stand in front of every stored one, so that formats can change.
@@ -76,7 +74,7 @@ impl Shop {
     }
 
     fn sessions(&self) -> Sessions<Store> {
-        Sessions::new(self.store(kv::Policy::default()), &self.tenant, 0, REFRESHED.with(Clone::clone))
+        Sessions::new(self.store(kv::Policy::default()), &self.tenant, 0, RECENT.with(Clone::clone))
     }
 
     /// Whether this address may try to log in once more.

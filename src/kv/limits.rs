@@ -1,4 +1,5 @@
-//! The platform's limits, as constants with their source; nothing else in the project repeats one of these numbers.
+//! Workers KV's limits, as constants with their source. A bound that a pattern or a route sets for itself stands there,
+//! also where it is the same number.
 //!
 //! Sources: <https://developers.cloudflare.com/kv/platform/limits/> and
 //! <https://developers.cloudflare.com/kv/api/write-key-value-pairs/>.

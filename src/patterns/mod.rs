@@ -1,4 +1,5 @@
-//! The product: one file per pattern, pure decisions over a [`Store`](crate::kv::Store), a clock and randomness.
+//! The product: a file or a folder for each pattern, pure decisions and thin I/O over a [`Store`](crate::kv::Store), a clock
+//! and randomness.
 
 pub mod cache;
 pub mod counter;

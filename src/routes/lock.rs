@@ -129,10 +129,10 @@ async fn acquire(request: Request, context: Context) -> Outcome {
                         Problem::new(422, "idempotency-key-reused", "The key was used for another request", detail);
                     Err(problem.at("Idempotency-Key").consistency(Consistency::Strong))
                 }
-                Answer::QueueFull => {
+                Answer::QueueFull { owner } => {
                     let detail = "As many callers wait for this lock as may.";
                     let problem = Problem::new(409, "lock-queue-full", "Too many wait for the lock", detail);
-                    let problem = problem.with("owner", serde_json::Value::Null).consistency(Consistency::Strong);
+                    let problem = problem.with("owner", owner).consistency(Consistency::Strong);
                     Err(problem.header("Retry-After", "1"))
                 }
                 answer => Err(unexpected(&answer)),

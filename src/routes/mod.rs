@@ -1,4 +1,6 @@
-//! HTTP: every route on one screen, and what happens to each request before and after its handler.
+//! HTTP: the groups of routes, whose routes stand in the file of each, and what happens to a request before and after its
+//! handler: origins' paths, authentication, scopes, routing, request id, cost, CORS. Also what a handler may touch ([`App`]): the
+//! caller, clock and randomness, and stores with the breakers of this isolate.
 //!
 //! The platform's `Router` is built anew for every request, so only the routes that can match are put into it: it decides
 //! between them and takes the path's parameters. No rule of a pattern is here.
@@ -380,6 +382,10 @@ fn finish(mut reply: Reply, app: &App) -> Result<web_sys::Response, JsValue> {
         }
     }
     if head.method == "HEAD" {
+        // RFC 9110 §9.3.2: what a GET would have been told.
+        if let Some(length) = reply.body.length().filter(|_| !reply.has("content-length")) {
+            reply = reply.header("Content-Length", length.to_string());
+        }
         reply.body = http::Body::Empty;
     }
     http::response(reply.status, &reply.fields, &reply.body)

@@ -1,4 +1,5 @@
-//! Errors as RFC 9457 problem details: the one file that knows which status a failure is.
+//! Errors as RFC 9457 problem details: those that several routes share, and which status a failure of KV or of an object
+//! is. A problem of one route alone is made in its file.
 //!
 //! A [`Problem`] says what the client can act on. Internal text goes to the log at the place where it is known.
 

@@ -222,8 +222,7 @@ async fn check(request: Request, context: Context) -> Outcome {
     let (tenant, local) = (&app.caller()?.tenant, LOCAL.with(Clone::clone));
     for (place, identifier) in who.counted().into_iter().enumerate() {
         if let Some((policy, decision)) = local.denied(tenant, &name, identifier, cost, app.now()) {
-            let denied = Checked { place, decision, degraded: false };
-            return Ok(verdict(&name, &policy, &who, &denied));
+            return Ok(verdict(&name, &policy, &who, &Checked::counted(place, decision)));
         }
     }
     let policy = policy_of(app, &name).await?.ok_or_else(no_policy)?;
@@ -242,13 +241,17 @@ async fn check(request: Request, context: Context) -> Outcome {
             })
         }
         Mode::Exact => {
-            let question = exact::Question { policy: policy.clone(), cost, peek };
+            let question = exact::Question { policy: policy.clone(), cost, peek, beside_others: false };
             several::check(&Objects { app, tenant, name: &name }, &identifiers, &question).await
         }
     };
     let checked = checked.ok_or_else(|| missing("identifier"))?;
-    if let Some(identifier) = identifiers.get(checked.place).filter(|_| !checked.degraded) {
-        local.remember(tenant, (&name, &policy), identifier, cost, checked.decision, app.now());
+    if !checked.degraded && !checked.passing {
+        // All of them have admitted, or this one has not.
+        let refusing = identifiers.get(checked.place..=checked.place).unwrap_or_default();
+        for identifier in if checked.decision.allowed { &identifiers } else { refusing } {
+            local.remember(tenant, (&name, &policy), identifier, cost, checked.decision, app.now());
+        }
     }
     Ok(verdict(&name, &policy, &who, &checked))
 }
@@ -288,7 +291,7 @@ impl several::Counts for Objects<'_> {
 }
 
 fn verdict(name: &str, policy: &Policy, who: &Who, checked: &Checked) -> Reply {
-    let Checked { place, decision, degraded } = *checked;
+    let Checked { place, decision, degraded, .. } = *checked;
     let fields = [
         ("RateLimit-Policy", header::policy(DRAFT, name, policy)),
         ("RateLimit", header::limit(DRAFT, name, &decision)),

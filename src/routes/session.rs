@@ -11,7 +11,7 @@ use super::{Access, AppStore, Context, Outcome, Route, page, route};
 use crate::clock::Timestamp;
 use crate::patterns::session::{
     ABSOLUTE_SECONDS_DEFAULT, Error, IDLE_SECONDS_DEFAULT, Issued, LIMIT_SECONDS_MAX, LIMIT_SECONDS_MIN, NewSession,
-    REFRESHED_MAX, Refusal, Rotation, Session, Sessions, Verdict,
+    RECENT_MAX, Refusal, Rotation, Session, Sessions, Verdict,
 };
 use crate::recent::Recent;
 
@@ -41,13 +41,13 @@ const COOKIE: &str = "__Host-session";
 
 thread_local! {
     /// When this isolate refreshed which session.
-    static REFRESHED: Recent<Timestamp> = Recent::new(REFRESHED_MAX);
+    static RECENT: Recent<Timestamp> = Recent::new(RECENT_MAX);
 }
 
 fn sessions(context: &Context) -> Result<Sessions<AppStore>, Problem> {
     let app = &context.data;
-    let refreshed = REFRESHED.with(Clone::clone);
-    Ok(Sessions::new(app.store("SESSIONS")?, &app.caller()?.tenant, app.config.sessions_per_user_max, refreshed))
+    let recent = RECENT.with(Clone::clone);
+    Ok(Sessions::new(app.store("SESSIONS")?, &app.caller()?.tenant, app.config.sessions_per_user_max, recent))
 }
 
 impl From<Error> for Problem {

@@ -70,7 +70,10 @@ export function requestHead(request) {
   return head;
 }
 
-/** The body's bytes, or null when it has more than `limit`: a body without a length is given up as soon as it passes it. */
+/** So much of a body that is too large is still read: a client that may not end its sentence does not hear the answer. */
+const DISCARDED_BYTES_MAX = 64 * 1024 * 1024;
+
+/** The body's bytes, or null when it has more than `limit`. */
 export async function requestBody(request, limit) {
   const length = request.headers.get("content-length");
   if (length !== null) return Number(length) > limit ? null : new Uint8Array(await request.arrayBuffer());
@@ -79,10 +82,10 @@ export async function requestBody(request, limit) {
   let total = 0;
   for await (const chunk of request.body) {
     total += chunk.byteLength;
-    if (total > limit) return null;
-    chunks.push(chunk);
+    if (total > DISCARDED_BYTES_MAX) return null;
+    if (total <= limit) chunks.push(chunk);
   }
-  return joined(chunks, total);
+  return total > limit ? null : joined(chunks, total);
 }
 
 /** `fields` holds name, value, name, value, one a line. `body` is a view into WASM memory, so it is copied. */

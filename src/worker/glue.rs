@@ -1,4 +1,5 @@
-//! The functions of `glue.js`, typed. Nothing else in the project talks to JavaScript about requests, replies or KV.
+//! The functions of `glue.js`, typed: the crossings that are worth a function of their own (docs/performance.md). For single
+//! properties and values other files of this layer use `js_sys` and `web_sys`.
 
 use js_sys::Promise;
 use wasm_bindgen::prelude::{Closure, wasm_bindgen};

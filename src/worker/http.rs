@@ -92,6 +92,18 @@ pub enum Body {
     Stream(web_sys::ReadableStream),
 }
 
+impl Body {
+    /// Its bytes, where they are counted.
+    pub fn length(&self) -> Option<usize> {
+        match self {
+            Self::Empty | Self::Stream(_) => None,
+            Self::Bytes(bytes) => Some(bytes.len()),
+            Self::Shared(bytes) => Some(bytes.len()),
+            Self::Part(_, range) => Some(range.len()),
+        }
+    }
+}
+
 /// The platform's response. `fields` are name and value of each header, one a line.
 ///
 /// # Errors

@@ -70,6 +70,10 @@ impl Origin for Network {
         }
         let response: web_sys::Response = response.unchecked_into();
         let headers = fields(&glue::header_fields(&response)).map_err(|_| Unreached::Failed)?;
+        // Of no class, or a switch of protocols that nobody asked for (RFC 9110 §15).
+        if !(200..600).contains(&response.status()) {
+            return Err(Unreached::Failed);
+        }
         let head = ResponseHead { status: response.status(), headers };
         Ok((head, NetworkBody { response, idle_millis: timeout_millis }))
     }

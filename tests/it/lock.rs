@@ -193,7 +193,10 @@ fn the_queue_is_bounded() {
     for number in 0..WAITERS_MAX {
         assert!(object.ask(&acquire(&number.to_string(), 10, 20, None), START).1.is_some());
     }
-    assert_eq!(object.ask(&acquire("b", 10, 20, None), START), (Answer::QueueFull, None));
+    assert_eq!(
+        object.ask(&acquire("b", 10, 20, None), START),
+        (Answer::QueueFull { owner: Some("a".to_owned()) }, None)
+    );
 }
 
 #[test]

@@ -283,7 +283,7 @@ fn an_object_goes_by_the_newest_policy_and_keeps_what_was_used() {
     let old = policy(Algorithm::TokenBucket, 10, 60);
     let new = Policy { updated_at: START.plus_seconds(1), ..policy(Algorithm::FixedWindow, 12, 3600) };
     let ask = |state: Option<&State>, policy: &Policy, cost| {
-        let question = Question { policy: policy.clone(), cost, peek: false };
+        let question = Question { policy: policy.clone(), cost, peek: false, beside_others: false };
         let (state, answer) = exact::decide(state, &question, START);
         (state, answer.decision)
     };
@@ -298,10 +298,32 @@ fn an_object_goes_by_the_newest_policy_and_keeps_what_was_used() {
 }
 
 #[test]
+fn use_carried_over_to_a_shorter_window_comes_back_though_everything_is_refused_meanwhile() {
+    for algorithm in ALGORITHMS {
+        let old = policy(algorithm, 3, 2_592_000);
+        let new = Policy { updated_at: START.plus_seconds(1), ..policy(algorithm, 3, 2) };
+        let ask = |state: Option<State>, policy: &Policy, cost, at| {
+            let question = Question { policy: policy.clone(), cost, peek: false, beside_others: false };
+            let (next, answer) = exact::decide(state.as_ref(), &question, at);
+            let kept = if exact::must_keep(state.as_ref(), &next, &answer) { Some(next) } else { state };
+            (kept, answer.decision.allowed)
+        };
+        let (mut state, _) = ask(None, &old, 3, START);
+        let mut admitted = false;
+        for second in 2..10 {
+            let (next, allowed) = ask(state, &new, 1, START.plus_seconds(second));
+            state = next;
+            admitted |= allowed;
+        }
+        assert!(admitted, "{algorithm:?}");
+    }
+}
+
+#[test]
 fn an_object_forgets_itself_only_when_that_changes_no_answer() {
     for algorithm in ALGORITHMS {
         let policy = policy(algorithm, 5, 60);
-        let request = Question { policy: policy.clone(), cost: 3, peek: false };
+        let request = Question { policy: policy.clone(), cost: 3, peek: false, beside_others: false };
         let (state, _) = exact::decide(None, &request, START);
         assert!(!state.usage.is_empty(&policy, START.plus_seconds(1)));
         let at = exact::forget_at(&state, START);
@@ -336,6 +358,10 @@ fn a_denial_is_remembered_for_its_cost_and_at_most_a_minute() {
     assert!(local.denied(&t, "q", "x", 2, at(7)).is_none());
     assert!(local.denied(&tenant("u"), "p", "x", 2, at(7)).is_none());
     local.remember(&t, ("p", &policy), "short", 1, denied(1), START);
+    let admitted = Decision { allowed: true, retry_after_seconds: None, ..denied(600) };
+    local.remember(&t, ("p", &policy), "moved", 2, denied(600), START);
+    local.remember(&t, ("p", &policy), "moved", 1, admitted, START);
+    assert_eq!(local.denied(&t, "p", "moved", 2, START), None, "what it said is no longer so");
     assert!(local.denied(&t, "p", "short", 1, START).is_none(), "the last second is not certain");
     local.remember(&t, ("p", &policy), "ok", 1, Decision { allowed: true, ..denied(9) }, START);
     assert!(local.denied(&t, "p", "ok", 1, START).is_none());

@@ -29,11 +29,12 @@ impl Objects {
     }
 
     fn ask(&self, identifiers: &[&str], cost: u64, peek: bool, policy: Policy) -> Outcome {
-        block_on(several::check(self, identifiers, &Question { policy, cost, peek })).expect("an identifier")
+        block_on(several::check(self, identifiers, &Question { policy, cost, peek, beside_others: false }))
+            .expect("an identifier")
     }
 
     fn remaining(&self, identifier: &str) -> u64 {
-        let question = Question { policy: policy(3, OnFailure::Deny), cost: 0, peek: true };
+        let question = Question { policy: policy(3, OnFailure::Deny), cost: 0, peek: true, beside_others: false };
         exact::decide(self.states.borrow().get(identifier), &question, self.clock.now()).1.decision.remaining
     }
 
@@ -91,6 +92,25 @@ fn one_that_refuses_ends_it_and_what_the_others_gave_goes_back() {
 }
 
 #[test]
+fn a_refusal_for_units_that_may_be_given_back_is_a_passing_one() {
+    let check = |state: Option<&State>, cost, beside_others, at| {
+        let question = Question { policy: allows(), cost, peek: false, beside_others };
+        exact::decide(state, &question, at)
+    };
+    let (state, answer) = check(None, 3, true, START);
+    assert!(!answer.passing, "it was admitted");
+    assert!(check(Some(&state), 1, false, START.plus_seconds(1)).1.passing);
+    assert!(!check(Some(&state), 1, false, START.plus_seconds(10)).1.passing, "by then its check has ended");
+    let (state, _) = check(None, 3, false, START);
+    assert!(!check(Some(&state), 1, false, START).1.passing, "nobody gives these back");
+    let objects = Objects::new();
+    objects.ask(&["a", "b"], 3, false, allows());
+    assert!(objects.ask(&["a"], 1, true, allows()).passing);
+    objects.ask(&["c"], 3, false, allows());
+    assert!(!objects.ask(&["c"], 1, false, allows()).passing);
+}
+
+#[test]
 fn looking_asks_all_and_takes_nothing() {
     let objects = Objects::new();
     objects.ask(&["b"], 3, false, allows());
@@ -115,17 +135,20 @@ fn a_count_that_cannot_be_had_is_left_to_the_policy() {
 
 #[test]
 fn what_was_taken_under_another_policy_stays_used() {
-    let old = Question { policy: allows(), cost: 2, peek: false };
+    let old = Question { policy: allows(), cost: 2, peek: false, beside_others: false };
     let (state, answer) = exact::decide(None, &old, START);
     let new = Policy { limit: 5, updated_at: START.plus_seconds(1), ..allows() };
-    let (state, _) = exact::decide(Some(&state), &Question { policy: new, cost: 1, peek: false }, START);
+    let (state, _) =
+        exact::decide(Some(&state), &Question { policy: new, cost: 1, peek: false, beside_others: false }, START);
     let taken = answer.taken.expect("it was admitted");
     assert_eq!(exact::give_back(state.clone(), &taken, START), state);
 }
 
 #[test]
 fn refused_and_looking_leave_no_receipt() {
-    let taken = |cost, peek| exact::decide(None, &Question { policy: allows(), cost, peek }, START).1.taken;
+    let taken = |cost, peek| {
+        exact::decide(None, &Question { policy: allows(), cost, peek, beside_others: false }, START).1.taken
+    };
     assert_eq!((taken(4, false), taken(1, true), taken(0, false)), (None, None, None));
     assert_eq!(taken(2, false), Some(Taken { cost: 2, at: START, policy_at: START }));
 }
@@ -154,11 +177,11 @@ fn of_several_outcomes_the_most_restrictive_counts() {
     let base = Decision::uncounted(&allows());
     let allowed = |place, remaining| {
         let decision = Decision { allowed: true, remaining, retry_after_seconds: None, ..base };
-        Outcome { place, decision, degraded: false }
+        Outcome::counted(place, decision)
     };
     let denied = |place, wait| {
         let decision = Decision { allowed: false, retry_after_seconds: Some(wait), ..base };
-        Outcome { place, decision, degraded: false }
+        Outcome::counted(place, decision)
     };
     assert_eq!(most_restrictive(&[allowed(0, 3), denied(1, 5), denied(2, 9)]), Some(denied(2, 9)));
     assert_eq!(most_restrictive(&[allowed(0, 3), allowed(1, 2)]), Some(allowed(1, 2)));

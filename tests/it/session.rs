@@ -1,6 +1,9 @@
 //! Goal: sessions keep the promises of their module head. Method: the pattern on the memory store with a clock moved
 //! by hand and a meter on every operation. What other locations see is tested in the simulator.
 
+use std::cell::Cell;
+use std::rc::Rc;
+
 use kv_patterns::clock::{ManualClock, Timestamp};
 use kv_patterns::kv::{Corrupt, MemoryStore, Meter, Metered, PageRequest};
 use kv_patterns::patterns::session::{
@@ -8,6 +11,7 @@ use kv_patterns::patterns::session::{
 };
 use kv_patterns::random::SeededRandom;
 use kv_patterns::recent::Recent;
+use kv_patterns::sim;
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -201,6 +205,31 @@ fn a_revoked_session_is_dead_and_revoking_again_is_fine() {
         assert_eq!(world.verify(&issued), refused(Refusal::Unknown));
     }
     block_on(world.sessions.revoke("not a token")).unwrap();
+}
+
+#[test]
+fn of_rotations_of_one_token_that_cross_in_an_isolate_one_gets_a_session() {
+    let world = sim::World::new(sim::Setup { profile: sim::Profile::OPTIMISTIC, ..sim::Setup::ideal(1) });
+    let isolate = world.isolate(0);
+    let sessions = Sessions::new(isolate.store("SESSIONS"), &tenant("acme"), 0, Recent::new(8));
+    let (random, won) = (Rc::new(isolate.random()), Rc::new(Cell::new(0)));
+    let sessions = Rc::new(sessions);
+    isolate.spawn({
+        let (world, isolate, won) = (world.clone(), isolate.clone(), Rc::clone(&won));
+        async move {
+            let old = sessions.create(of("alice"), world.now(), &*random).await.unwrap();
+            for _ in 0..12 {
+                let (sessions, random, won) = (Rc::clone(&sessions), Rc::clone(&random), Rc::clone(&won));
+                let (token, now) = (old.token.secret().to_owned(), world.now());
+                isolate.spawn(async move {
+                    let rotation = sessions.rotate(&token, now, &*random).await.unwrap();
+                    won.set(won.get() + u32::from(matches!(rotation, Rotation::Rotated(_))));
+                });
+            }
+        }
+    });
+    world.run().unwrap();
+    assert_eq!(won.get(), 1);
 }
 
 #[test]

@@ -13,15 +13,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("patch", &[]),
     ("recent", &["clock"]),
     ("stamp", &["clock", "random"]),
-    ("patch", &[]),
-    ("recent", &["clock"]),
-    ("stamp", &["clock", "random"]),
     ("kv", &["clock", "random"]),
     ("sim", &["kv", "clock", "random", "background"]),
-    (
-        "patterns",
-        &["kv", "clock", "random", "background", "json", "patch", "recent", "stamp", "patch", "recent", "stamp"],
-    ),
+    ("patterns", &["kv", "clock", "random", "background", "json", "patch", "recent", "stamp"]),
     ("worker", &["patterns", "kv", "clock", "random", "background", "json", "patch", "recent", "stamp"]),
     ("routes", &["worker", "patterns", "kv", "clock", "random", "background", "json", "patch", "recent", "stamp"]),
 ];

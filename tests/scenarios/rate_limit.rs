@@ -249,7 +249,7 @@ pub(crate) fn run_exact(setup: Setup, give_back: GiveBack) -> Run {
         world.spawn(async move {
             for _ in 0..60 {
                 world_of_client.sleep(isolate.random().below(2000)).await;
-                let question = Question { policy: policy.clone(), cost: 1, peek: false };
+                let question = Question { policy: policy.clone(), cost: 1, peek: false, beside_others: false };
                 let called = Called { objects: &objects, isolate: &isolate, gave: RefCell::default(), give_back };
                 // Without an answer the policy says deny.
                 let outcome = several::check(&called, identifiers, &question).await;

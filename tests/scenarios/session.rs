@@ -12,7 +12,7 @@ use std::rc::Rc;
 use futures_util::future::{Either, select};
 use kv_patterns::clock::{Clock, Timestamp};
 use kv_patterns::kv::{Breaker, KeySpace, PageRequest, Policy, Read, Resilient, Store, Tenant, Write};
-use kv_patterns::patterns::session::{NewSession, REFRESHED_MAX, Rotation, Sessions, Verdict};
+use kv_patterns::patterns::session::{NewSession, RECENT_MAX, Rotation, Sessions, Verdict};
 use kv_patterns::random::Random;
 use kv_patterns::recent::Recent;
 use kv_patterns::sim::{
@@ -92,7 +92,7 @@ impl Worker {
             Code::Ours => {
                 let policy = Policy::default();
                 let store = Resilient::new(store, clock.clone(), random.clone(), policy, Breaker::default());
-                Self::Ours { sessions: Sessions::new(store, &tenant, 0, Recent::new(REFRESHED_MAX)), clock, random }
+                Self::Ours { sessions: Sessions::new(store, &tenant, 0, Recent::new(RECENT_MAX)), clock, random }
             }
             Code::Naive => Self::Naive { store, keys: tenant.space("session"), clock, random },
         })

@@ -33,7 +33,7 @@
 //! | namespace | key | holds | written by |
 //! |---|---|---|---|
 //! | CONFIG | `experiment/<name>` | definition, phases, secret | every edit |
-//! | COUNTERS | `experiment-event/<id>/<pseudonym>/<phase>/<metric>` | one event, in its metadata | this event, always with the same value |
+//! | COUNTERS | `experiment-event/<id>/<pseudonym>/<phase>/<metric>` | one event, in its metadata | this event; with another value when it is repeated with one |
 //!
 //! A pseudonym is a keyed hash: KV holds no user id but those of testers. Events are kept for 400 days, also when the
 //! experiment is deleted; their names then lead nowhere.

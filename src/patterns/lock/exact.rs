@@ -129,7 +129,10 @@ pub enum Answer {
     /// The idempotency key is that of another owner's grant.
     KeyReused,
     /// As many wait as may.
-    QueueFull,
+    QueueFull {
+        /// The holder's name.
+        owner: Option<String>,
+    },
     /// The lock id holds nothing (any more).
     NotHeld,
     /// The lock was given back; also when nobody held it any more.
@@ -239,7 +242,7 @@ impl State {
         }
         match queue.join(acquire, now) {
             Some(ticket) => (Answer::Queued, Some(ticket)),
-            None => (Answer::QueueFull, None),
+            None => (Answer::QueueFull { owner: self.live(now).and_then(|holder| holder.owner.clone()) }, None),
         }
     }
 

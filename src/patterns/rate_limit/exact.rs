@@ -18,7 +18,13 @@ pub struct State {
     pub policy: Policy,
     /// What was used under it.
     pub usage: Usage,
+    /// Until when units that were taken beside others may be given back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_until: Option<Timestamp>,
 }
+
+/// For how long units taken beside others may be given back, in seconds: their check has ended by then.
+const HOLD_SECONDS: u64 = 10;
 
 /// What is asked of the object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +46,9 @@ pub struct Question {
     pub cost: u64,
     /// Whether only to look.
     pub peek: bool,
+    /// Whether others are asked too, so that what is taken may be given back.
+    #[serde(default)]
+    pub beside_others: bool,
 }
 
 /// What the object answers to a question.
@@ -50,6 +59,9 @@ pub struct Answer {
     pub decision: Decision,
     /// What was taken by it; nothing when it was refused or only looked.
     pub taken: Option<Taken>,
+    /// Refused perhaps for units that will be given back, so not to be remembered.
+    #[serde(default)]
+    pub passing: bool,
 }
 
 /// The receipt for units that were taken.
@@ -76,7 +88,17 @@ pub fn decide(state: Option<&State>, question: &Question, now: Timestamp) -> (St
     let (usage, decision) = usage.check(&policy, question.cost, question.peek, now);
     let is_taken = decision.allowed && !question.peek && question.cost > 0;
     let taken = is_taken.then_some(Taken { cost: question.cost, at: now, policy_at: policy.updated_at });
-    (State { policy, usage }, Answer { decision, taken })
+    let hold = (is_taken && question.beside_others).then(|| now.plus_seconds(HOLD_SECONDS));
+    let held_until = hold.or_else(|| state.and_then(|known| known.held_until));
+    let passing = !decision.allowed && held_until.is_some_and(|until| now < until);
+    (State { policy, usage, held_until }, Answer { decision, taken, passing })
+}
+
+/// Whether what was decided must be kept: units were taken, or use was carried over to a changed policy. Otherwise each
+/// refusal would carry it over anew, as if just used, and it would never come back.
+pub fn must_keep(known: Option<&State>, state: &State, answer: &Answer) -> bool {
+    let is_carried_over = known.is_some_and(|known| known.policy != state.policy);
+    (answer.taken.is_some() || is_carried_over) && known != Some(state)
 }
 
 /// The state after something that was taken is given back. Under another policy by now it stays used: what became of

@@ -1,7 +1,8 @@
 //! What an isolate remembers of limits: denials that hold for a while, and policies. Bounded and plain memory.
 //!
-//! A denial is never wrong by other clients' doing: they can only use more. It can outlive a changed policy, so it is
-//! kept for at most a minute.
+//! A denial is never wrong by other clients' doing: they can only use more, and what may be given back is not remembered.
+//! It ends with an admission here, which moves what it says; it can outlive a changed policy, and what other isolates
+//! admit, so it is kept for at most a minute.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -95,7 +96,7 @@ impl Local {
         Some((denial.policy.clone(), decision))
     }
 
-    /// Remembers a denial; an admission, or a cost that is never admitted, is not remembered.
+    /// Remembers a denial, and forgets it where something is admitted; a cost that is never admitted is not remembered.
     pub fn remember(
         &self,
         tenant: &Tenant,
@@ -105,7 +106,11 @@ impl Local {
         decision: Decision,
         now: Timestamp,
     ) {
-        let Some(retry_after) = decision.retry_after_seconds.filter(|_| !decision.allowed) else { return };
+        if decision.allowed {
+            self.denials.borrow_mut().0.remove(&denial_key(tenant, name, identifier));
+            return;
+        }
+        let Some(retry_after) = decision.retry_after_seconds else { return };
         // The seconds are rounded up, so the last of them is not certain.
         let seconds = retry_after.saturating_sub(1).min(DENIAL_SECONDS_MAX);
         if seconds > 0 {

@@ -5,7 +5,8 @@
 //! would if each held what the other needs: a limit of ten admits ten of any number at once.
 //!
 //! - **No overshoot**, ever: each count is exact by itself, and giving back returns at most what is still used of it.
-//! - **Not one transaction.** Until a refused check has given back, others may be refused for the units it holds; when
+//! - **Not one transaction.** Until a refused check has given back, others may be refused for the units it holds, which
+//!   nobody remembers; when
 //!   giving back fails, they stay used until they come back by time. Both only ever refuse more.
 //! - An identifier whose count cannot be had is decided by the policy's `onFailure`, the others by their counts.
 //!
@@ -42,19 +43,29 @@ pub struct Outcome {
     pub decision: Decision,
     /// Whether its count could not be had, so that the policy decided.
     pub degraded: bool,
+    /// Whether it may be otherwise in a moment: [`Answer::passing`].
+    pub passing: bool,
+}
+
+impl Outcome {
+    /// What the count of the identifier in this place says.
+    pub const fn counted(place: usize, decision: Decision) -> Self {
+        Self { place, decision, degraded: false, passing: false }
+    }
 }
 
 /// Checks all of `identifiers`, which are in an order of their own and each there once; the answer is the most
 /// restrictive outcome, or nothing where there is no identifier.
 pub async fn check(counts: &impl Counts, identifiers: &[&str], question: &Question) -> Option<Outcome> {
     let (mut outcomes, mut held) = (Vec::new(), Vec::new());
+    let question = &Question { beside_others: identifiers.len() > 1, ..question.clone() };
     for (place, identifier) in identifiers.iter().enumerate() {
         let outcome = match counts.check(identifier, question).await {
-            Ok(Answer { decision, taken }) => {
+            Ok(Answer { decision, taken, passing }) => {
                 held.extend(taken.map(|taken| (*identifier, taken)));
-                Outcome { place, decision, degraded: false }
+                Outcome { passing, ..Outcome::counted(place, decision) }
             }
-            Err(_) => Outcome { place, decision: Decision::uncounted(&question.policy), degraded: true },
+            Err(_) => Outcome { degraded: true, ..Outcome::counted(place, Decision::uncounted(&question.policy)) },
         };
         outcomes.push(outcome);
         // Who only looks wants to know of all.
@@ -74,10 +85,8 @@ pub fn check_at_once(
     mut count: impl FnMut(&str, bool) -> Decision,
 ) -> Option<Outcome> {
     let mut ask = |peek| {
-        let outcomes = identifiers.iter().enumerate().map(|(place, identifier)| {
-            let decision = count(identifier, peek);
-            Outcome { place, decision, degraded: false }
-        });
+        let outcomes =
+            identifiers.iter().enumerate().map(|(place, identifier)| Outcome::counted(place, count(identifier, peek)));
         most_restrictive(&outcomes.collect::<Vec<_>>())
     };
     // One identifier is decided in one step.

@@ -22,24 +22,50 @@ const HOP_BY_HOP: [&str; 10] = [
 ];
 
 /// Request fields by which a client can make an origin answer for another host, path or method, although the key knows only
-/// the request line: the cache poisoning fields of Kettle, "Practical Web Cache Poisoning" (2018), and those Workers Cache
-/// puts into its key, with their families. They never reach the origin, also not with `_` for `-`, which CGI takes for the same.
-const POISONING: [&str; 12] = [
+/// the request line: the cache poisoning fields of Kettle, "Practical Web Cache Poisoning" (2018), those Workers Cache
+/// puts into its key, what frameworks and servers tell themselves by (Next.js, nginx, CGI), and made-up addresses of clients,
+/// with their families. They never reach the origin, also not with `_` for `-`, which CGI takes for the same.
+const POISONING: [&str; 28] = [
     "base-url",
+    "client-ip",
     "forwarded",
     "front-end-https",
+    "http-host",
     "method-override",
+    "proxy",
+    "request-uri",
+    "true-client-ip",
+    "x-amz-website-redirect-location",
     "x-backend-host",
+    "x-client-ip",
+    "x-cluster-client-ip",
     "x-envoy-original-host",
     "x-envoy-original-path",
     "x-host",
+    "x-matched-path",
+    "x-method",
     "x-method-override",
+    "x-now-route-matches",
+    "x-real-ip",
+    "x-request-uri",
     "x-scheme",
     "x-script-name",
+    "x-sendfile",
+    "x-uri",
+    "x-url",
     "x-url-scheme",
 ];
-const POISONING_FAMILIES: [&str; 6] =
-    ["x-forwarded", "x-http-", "x-original-", "x-override-", "x-proxy-", "x-rewrite-"];
+const POISONING_FAMILIES: [&str; 9] = [
+    "x-accel-",
+    "x-forwarded",
+    "x-http-",
+    "x-invoke-",
+    "x-middleware-",
+    "x-original-",
+    "x-override-",
+    "x-proxy-",
+    "x-rewrite-",
+];
 /// The client's address is no part of the answer's identity, and each proxy on the way adds to it.
 const HARMLESS: &str = "x-forwarded-for";
 

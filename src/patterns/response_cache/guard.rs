@@ -45,7 +45,11 @@ pub fn suspicious(target: &Target) -> bool {
 /// Whether the last segment has the extension of a static file but the content is of another type: the sign of a
 /// dynamic page under a path made up by an attacker. Content of no known type does not fit either; an octet stream fits all.
 pub fn disguised(target: &Target, response: &Headers) -> bool {
-    let segment = target.path().rsplit('/').next().unwrap_or_default();
+    let mut path = target.path().trim_end_matches('/');
+    while let Some(rest) = path.strip_suffix("%20") {
+        path = rest.trim_end_matches('/');
+    }
+    let segment = path.rsplit('/').next().unwrap_or_default();
     let Some((_, extension)) = segment.rsplit_once('.') else { return false };
     let extension = extension.to_ascii_lowercase();
     let Some((_, types)) = STATIC_TYPES.iter().find(|(names, _)| names.contains(&extension.as_str())) else {
@@ -104,6 +108,8 @@ mod tests {
         check("/account/x.css", Some("text/html; charset=utf-8"), true);
         check("/account/x.PNG", Some("text/html"), true);
         check("/account/x.js", None, true);
+        check("/account/x.css/", Some("text/html"), true);
+        check("/account/x.css%20/%20", Some("text/html"), true);
         check("/x.css", Some("text/css"), false);
         check("/x.js", Some("text/javascript;charset=utf-8"), false);
         check("/x.png", Some("image/webp"), false);

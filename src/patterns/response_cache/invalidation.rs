@@ -3,9 +3,10 @@
 use super::target::Target;
 use super::{RequestHead, ResponseHead};
 
-/// Whether a method only reads (RFC 9110 §9.2.1). Of an unknown one nobody knows, so it is unsafe (RFC 9111 §4.4).
+/// Whether a method only reads (RFC 9110 §9.2.1 and IANA's registry of methods). Of an unknown one nobody knows, so it is
+/// unsafe (RFC 9111 §4.4).
 pub fn is_safe(method: &str) -> bool {
-    matches!(method, "GET" | "HEAD" | "OPTIONS" | "TRACE")
+    matches!(method, "GET" | "HEAD" | "OPTIONS" | "TRACE" | "PROPFIND" | "QUERY" | "REPORT" | "SEARCH")
 }
 
 /// The URIs whose stored responses must go: none for a safe method or an error; other hosts are never touched, so that one

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use super::entry::{Entry, Record};
 use super::forward::reaches_origin;
-use super::headers::{Headers, list_members};
+use super::headers::{Headers, is_token, list_members};
 
 const MAX_NAMES: usize = 8;
 /// Fields that give (nearly) every client its own variant, or that this cache rewrites.
@@ -41,7 +41,9 @@ impl Selector {
         if names.iter().any(|name| name == "*") {
             return Err(Unselectable::Star);
         }
-        if names.len() > MAX_NAMES || names.iter().any(|name| REFUSED.contains(&name.as_str())) {
+        // What is no name may have been meant to be one or two.
+        let is_refused = |name: &String| REFUSED.contains(&name.as_str()) || !is_token(name);
+        if names.len() > MAX_NAMES || names.iter().any(is_refused) {
             return Err(Unselectable::TooVarious);
         }
         let values = names.into_iter().map(|name| {

@@ -79,8 +79,8 @@ pub const ABSOLUTE_SECONDS_DEFAULT: u64 = 604_800;
 
 /// Shortest time between two writes of one record, in milliseconds.
 const REFRESH_MILLIS: u64 = 60_000;
-/// How many of its refreshes an isolate should remember: a minute's worth of a busy one, some 200 KB.
-pub const REFRESHED_MAX: usize = 1024;
+/// How many of its refreshes and rotations an isolate should remember: a minute's worth of a busy one, some 200 KB.
+pub const RECENT_MAX: usize = 1024;
 /// How long a revocation is remembered, in seconds: no session, brought back or not, lives longer.
 const REVOKED_SECONDS: u64 = LIMIT_SECONDS_MAX + COLLECT_MARGIN_SECONDS;
 /// How long KV keeps a record past its end, in seconds, so that garbage collection never races the decision.
@@ -178,14 +178,14 @@ pub struct Sessions<S> {
     revoked: KeySpace,
     tenant: Tenant,
     per_user_max: u32,
-    refreshed: Recent<Timestamp>,
+    recent: Recent<Timestamp>,
 }
 
 impl<S: Store> Sessions<S> {
     /// The sessions of `tenant` in `store`. A user keeps at most `per_user_max` of them, the newest; 0 means any
-    /// number. The cap is approximate: it counts what a list shows, and lists lag. `refreshed` is the isolate's memory
-    /// of its own refreshes, shared by all its requests.
-    pub fn new(store: S, tenant: &Tenant, per_user_max: u32, refreshed: Recent<Timestamp>) -> Self {
+    /// number. The cap is approximate: it counts what a list shows, and lists lag. `recent` is the isolate's memory of its
+    /// own refreshes and rotations, shared by all its requests.
+    pub fn new(store: S, tenant: &Tenant, per_user_max: u32, recent: Recent<Timestamp>) -> Self {
         Self {
             store,
             records: tenant.space("session"),
@@ -193,7 +193,7 @@ impl<S: Store> Sessions<S> {
             revoked: tenant.space("revoked"),
             tenant: tenant.clone(),
             per_user_max,
-            refreshed,
+            recent,
         }
     }
 
@@ -236,18 +236,18 @@ impl<S: Store> Sessions<S> {
         };
         let key = self.record_key(token.tag(), &token.id());
         // KV may hide a write from the very isolate that made it, for as long as its location keeps the older copy.
-        let seen = self.refreshed.get(key.as_str()).map_or(stored.seen, |own| own.max(stored.seen));
+        let seen = self.recent.get(key.as_str()).map_or(stored.seen, |own| own.max(stored.seen));
         if now.millis_since(seen) < REFRESH_MILLIS {
             return Ok(Verdict::Valid(Stored { seen, ..stored }.into_session(token.id())));
         }
         let refreshed = Stored { seen: now, ..stored.clone() };
         // Before the write, so that requests meanwhile do not make it too.
-        self.refreshed.put(key.as_str(), now);
+        self.recent.put(key.as_str(), now);
         match self.write(&key, &refreshed, now).await {
             Ok(()) => {}
             Err(kv::Error::Throttled) => return Ok(Verdict::Valid(stored.into_session(token.id()))),
             Err(error) => {
-                self.refreshed.remove(key.as_str());
+                self.recent.remove(key.as_str());
                 return Err(error.into());
             }
         }
@@ -258,7 +258,8 @@ impl<S: Store> Sessions<S> {
         Ok(Verdict::Valid(refreshed.into_session(token.id())))
     }
 
-    /// Exchanges `token` for a new one of a new session with the same content and the same absolute limit:
+    /// Exchanges `token` for a new one of a new session with the same content and the same absolute limit, once in an
+    /// isolate; of two that cross in different ones both may get a session:
     ///
     /// 1. the new record is written, under a key nobody has read;
     /// 2. if the old session was revoked meanwhile, the new one is taken back;
@@ -272,6 +273,26 @@ impl<S: Store> Sessions<S> {
             Ok(found) => found,
             Err(refusal) => return Ok(Rotation::Refused(refusal)),
         };
+        let mark = self.revoked.key(&[old.tag().as_str(), &old.id()]);
+        if self.recent.get(mark.as_str()).is_some() {
+            return Ok(Rotation::Refused(Refusal::Revoked));
+        }
+        // Before the first write, so that whoever comes with the same token meanwhile does not get a session too.
+        self.recent.put(mark.as_str(), now);
+        let outcome = self.exchange(&old, stored, random, now).await;
+        if !matches!(outcome, Ok(Rotation::Rotated(_) | Rotation::Refused(_))) {
+            self.recent.remove(mark.as_str());
+        }
+        outcome
+    }
+
+    async fn exchange(
+        &self,
+        old: &Token,
+        stored: Stored,
+        random: &impl Random,
+        now: Timestamp,
+    ) -> Result<Rotation, Error> {
         let issued = self.issue(old.tag(), Stored { seen: now, ..stored }, random, now).await?;
         if self.is_revoked(old.tag(), &old.id()).await? {
             self.store.delete(&self.record_key(old.tag(), &issued.session.id)).await?;

@@ -26,7 +26,7 @@ impl Limiter {
     async fn check(&self, question: &exact::Question, now: Timestamp) -> Result<exact::Answer> {
         let known = self.kept.load::<exact::State>()?;
         let (state, answer) = exact::decide(known.as_ref(), question, now);
-        let is_change = answer.taken.is_some() && known.as_ref() != Some(&state);
+        let is_change = exact::must_keep(known.as_ref(), &state, &answer);
         if is_change {
             self.kept.save(&state)?;
         }

@@ -36,6 +36,8 @@ enum Fate {
     Streams(u64),
     /// Its answer is for one alone.
     Private,
+    /// It answers with an error.
+    Errs,
 }
 
 #[derive(Clone)]
@@ -69,10 +71,13 @@ impl Origin for Fated {
                 self.clock.sleep(timeout * 1000).await;
                 return Err(Unreached::TimedOut);
             }
-            Fate::Fails | Fate::Breaks | Fate::Streams(_) | Fate::Private => self.clock.sleep(100).await,
+            Fate::Fails | Fate::Breaks | Fate::Streams(_) | Fate::Private | Fate::Errs => self.clock.sleep(100).await,
         }
         if fate == Fate::Fails {
             return Err(Unreached::Failed);
+        }
+        if fate == Fate::Errs {
+            return Ok((ResponseHead { status: 500, headers: Headers::new() }, FakeBody::of(b"sorry", false)));
         }
         let control = if fate == Fate::Private { "private" } else { "max-age=600" };
         let length = if matches!(fate, Fate::Streams(_)) { ("x-length", "unknown") } else { ("content-length", "4") };
@@ -174,6 +179,13 @@ fn a_request_that_fails_once_fails_nobody() {
     for fate in [Fate::Fails, Fate::Breaks] {
         check(&stampede(move |number| if number == 1 { fate } else { Fate::Takes(200) }, None), 40, 0, 300);
     }
+}
+
+#[test]
+fn an_error_of_the_origin_is_for_who_asked_and_the_next_one_has_more_luck() {
+    check(&stampede(|number| if number == 1 { Fate::Errs } else { Fate::Takes(200) }, None), 40, URIS, 300);
+    // An error may not be shared, so after two of them each asks for itself.
+    check(&stampede(|_| Fate::Errs, None), CLIENTS, CLIENTS, 300);
 }
 
 #[test]

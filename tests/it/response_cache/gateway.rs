@@ -201,6 +201,43 @@ fn a_refresh_writes_once_and_one_that_changes_nothing_of_use_writes_nothing() {
     check(&place.origin(304, &[("ETag", "\"b\"")], "").get("/b"), "HIT", "two", "r=0 w=0 d=0 l=0");
 }
 
+/// An answer that may not be stored has taken the place of the stored one all the same (RFC 9111 §4.3.3).
+#[test]
+fn what_the_origin_has_answered_otherwise_is_not_shown_again() {
+    let stale = [("Cache-Control", "max-age=1, stale-while-revalidate=600, stale-if-error=600")];
+    let answers: [(u16, &[(&str, &str)]); 6] = [
+        (404, &[]),
+        (404, &[("Cache-Control", "no-store")]),
+        (200, &[("Cache-Control", "private")]),
+        (200, &[]),
+        (301, &[("Location", "/b")]),
+        (200, &[("Cache-Control", "max-age=60"), ("Set-Cookie", "a=b")]),
+    ];
+    for (status, headers) in answers {
+        let place = Place::new(OriginPolicy::default());
+        place.origin(200, &stale, "old").get("/a");
+        place.clock.advance_seconds(3);
+        let got = place.origin(status, headers, "new").get("/a");
+        assert_eq!((got.word, got.body.as_str()), ("STALE", "old"), "while the origin is asked");
+        let got = place.origin(status, headers, "new").get("/a");
+        assert_eq!((got.status, got.word, got.body.as_str()), (status, "MISS", "new"), "{headers:?}");
+        assert_eq!(place.origin_down().get("/a").status, 502, "{headers:?}");
+    }
+}
+
+#[test]
+fn an_origin_that_only_puts_off_has_not_answered() {
+    let stale = [("Cache-Control", "max-age=1, stale-while-revalidate=600")];
+    for status in [408, 425, 429, 500, 503] {
+        let place = Place::new(OriginPolicy::default());
+        place.origin(200, &stale, "old").get("/a");
+        place.clock.advance_seconds(3);
+        place.origin(status, &[], "later").get("/a");
+        place.clock.advance_seconds(6);
+        assert_eq!(place.origin(200, &stale, "new").get("/a").body, "old", "{status}");
+    }
+}
+
 #[test]
 fn a_refresh_in_the_background_goes_without_the_cookies_of_who_caused_it() {
     let place = Place::new(OriginPolicy::default());

@@ -100,7 +100,7 @@ fn the_number_of_variants_is_bounded_and_the_oldest_go() {
 
 #[test]
 fn responses_that_vary_by_client_are_not_stored() {
-    for vary in ["Cookie", "User-Agent, Foo", "range", "a,b,c,d,e,f,g,h,i"] {
+    for vary in ["Cookie", "User-Agent, Foo", "range", "a,b,c,d,e,f,g,h,i", "foo bar", "foo;q=1", "\"foo\""] {
         check(&[("Foo", "1")], &[("Vary", vary)], &[("Foo", "1")], false);
     }
 }

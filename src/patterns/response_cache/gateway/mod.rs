@@ -43,7 +43,7 @@ use crate::random::Random;
 pub const BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// The longest a stored response stays in KV, in seconds (a year); purge marks last longer.
 pub const RECORD_SECONDS_MAX: u64 = 31_536_000;
-/// After so many failures of those that asked everybody who waited is told.
+/// After so many failures of those that asked everybody who waited is told, or after errors asks alone.
 const FAILURES_MAX: u32 = 2;
 
 /// The body of an answer.
@@ -88,6 +88,8 @@ pub enum Landed {
     Answered,
     /// Without one.
     Failed(Unreached),
+    /// With an error of the origin that is for this request alone; the next one may have more luck.
+    Erred,
 }
 
 /// The cache in front of one origin.
@@ -177,7 +179,13 @@ where
             match landed {
                 // It is not for everybody, or this one would be served from memory now.
                 Some(Landed::Answered) => return self.act(visit, decision, None).await,
-                Some(Landed::Failed(_)) if !asks_origin(&decision) => {}
+                Some(Landed::Failed(_) | Landed::Erred) if !asks_origin(&decision) => {}
+                Some(Landed::Erred) => {
+                    failures += 1;
+                    if failures == FAILURES_MAX {
+                        return self.act(visit, decision, None).await;
+                    }
+                }
                 Some(Landed::Failed(unreached)) => {
                     failures += 1;
                     if failures == FAILURES_MAX {

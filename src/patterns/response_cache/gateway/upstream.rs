@@ -15,13 +15,17 @@ use crate::patterns::response_cache::isolate::Unstorable;
 use crate::patterns::response_cache::origin::{Copied, Gathered, Origin, OriginBody, Unreached};
 use crate::patterns::response_cache::policy::SetCookie;
 use crate::patterns::response_cache::status::{CacheStatus, CacheWord, Forwarded};
-use crate::patterns::response_cache::store_rule::{Draft, decide_store};
+use crate::patterns::response_cache::store_rule::{Draft, Refusal, decide_store};
 use crate::patterns::response_cache::validation::{Freshened, freshen};
 use crate::patterns::response_cache::{Exchange, RequestHead, ResponseHead};
 use crate::random::Random;
 
 /// Up to this length a body is read before it is answered, in bytes; longer and unannounced ones are sent while they arrive.
 const GATHERED_BYTES_MAX: u64 = 128 * 1024;
+
+/// Those by which an origin says nothing of the resource, only that it was asked too soon, too often or too slowly
+/// (RFC 9110 §15.5.9, RFC 8470 §5.2, RFC 6585 §4).
+const PASSING_STATUSES: [u16; 3] = [408, 425, 429];
 
 /// One request on its way to the origin.
 pub(super) struct Visit<'a> {
@@ -203,10 +207,7 @@ where
             match decide_store(arrived.exchange(), &self.site.policy) {
                 Ok(draft) => Some(draft),
                 Err(refusal) => {
-                    visit.detail = Some(refusal.token());
-                    if !refusal.is_of_request() {
-                        self.remember_unstorable(visit.key, Unstorable::Refused);
-                    }
+                    self.refused(&mut visit, refusal, arrived.head.status);
                     None
                 }
             }
@@ -222,10 +223,43 @@ where
                 self.take_and_store(visit, arrived, draft, hidden).await
             }
             Some(_) => {
-                visit.detail = Some("too-large");
+                self.too_large(&mut visit);
                 Ok(pass(&visit, arrived))
             }
             None => Ok(pass(&visit, arrived)),
+        }
+    }
+
+    /// What an answer that may not be stored means for the next request, and for what it was to replace.
+    fn refused(&self, visit: &mut Visit<'_>, refusal: Refusal, status: u16) {
+        visit.detail = Some(refusal.token());
+        if status >= 500 {
+            // Those who wait may have more luck, one of them at a time.
+            if let Some(lead) = &mut visit.lead {
+                lead.will_land_with(Landed::Erred);
+            }
+            return;
+        }
+        let is_answer = if refusal == Refusal::Authorization { status < 400 } else { !refusal.is_of_request() };
+        if is_answer && !PASSING_STATUSES.contains(&status) {
+            self.supersede(visit);
+        }
+        if !refusal.is_of_request() {
+            self.remember_unstorable(visit.key, Unstorable::Refused);
+        }
+    }
+
+    fn too_large(&self, visit: &mut Visit<'_>) {
+        self.supersede(visit);
+        self.remember_unstorable(visit.key, Unstorable::TooLarge);
+        visit.detail = Some("too-large");
+    }
+
+    /// The origin has answered otherwise than with what is stored and stale (RFC 9111 §4.3.3), so that must not stand for it
+    /// any more. What is fresh stays: a client that asks past it decides nothing for others.
+    fn supersede(&self, visit: &Visit<'_>) {
+        if let Some(entry) = visit.fallback.as_ref().filter(|entry| !self.life(entry).is_fresh()) {
+            self.withdraw(visit.key, entry);
         }
     }
 
@@ -254,8 +288,7 @@ where
                 Err(_) => self.unreached(&mut visit, Unreached::Failed),
             },
             Ok(Gathered::TooLarge(stream)) => {
-                self.remember_unstorable(visit.key, Unstorable::TooLarge);
-                visit.detail = Some("too-large");
+                self.too_large(&mut visit);
                 Ok(passed(&visit, head, Payload::Stream(stream), false))
             }
             Err(unreached) => self.unreached(&mut visit, unreached),
