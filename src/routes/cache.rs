@@ -9,12 +9,13 @@ use futures_util::future::try_join_all;
 use serde::Serialize;
 use worker::Request;
 
-use super::conditional::{self, Conditions};
+use super::conditional::Conditions;
 use super::extract::{self, Query, path_id};
 use super::problem::Problem;
 use super::reply::{Consistency, Reply};
 use super::{Access, AppStore, Context, Outcome, Route, route};
 use crate::clock::Timestamp;
+use crate::patch::etag;
 use crate::patterns::cache::{
     Bucket, Cache, Found, Freshness, Life, Lookup, MEMORY_SECONDS, Memory, Object, PREFIXES_MAX, Resources,
     SECONDS_MAX, Scope, Severity, TAGS_MAX, Tier, Tiers,
@@ -70,7 +71,7 @@ async fn put(request: Request, context: Context) -> Outcome {
     let content_type = content_type(&request)?;
     let bytes = extract::bytes(&request, OBJECT_BYTES_MAX).await?;
     check_conditions(&request, &cache, &key, context.data.now()).await?;
-    let etag = conditional::etag(&bytes);
+    let etag = etag(&bytes);
     let object = Object { content_type, etag: etag.clone(), bytes: Rc::new(bytes) };
     cache.set(&key, Some(object), life, tags, context.data.now()).await?;
     Ok(done().header("ETag", etag))

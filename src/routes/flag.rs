@@ -7,11 +7,12 @@ use std::rc::Rc;
 
 use worker::Request;
 
-use super::conditional::{Conditions, etag};
+use super::conditional::Conditions;
 use super::extract::{self, Query, path_id};
 use super::problem::Problem;
 use super::reply::{Consistency, Reply};
 use super::{Access, AppStore, Context, Outcome, Route, page, route, turn};
+use crate::patch::etag;
 use crate::patterns::flag::bounds::DOCUMENT;
 use crate::patterns::flag::{Edit, Error, Flags, HISTORY_MAX, Memory, Snapshot, flag_of};
 
