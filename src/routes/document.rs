@@ -6,7 +6,7 @@ use worker::Request;
 
 use super::conditional::Conditions;
 use super::extract::{self, Query, missing, path_id};
-use super::problem::Problem;
+use super::problem::{Problem, sentence};
 use super::reply::{Consistency, Reply};
 use super::{Access, AppStore, Context, Outcome, Route, page, patch, route, turn};
 use crate::clock::Timestamp;
@@ -84,7 +84,7 @@ async fn publish(request: Request, context: Context) -> Outcome {
     let migrations = fields.take("migrations").unwrap_or_else(|| Value::Array(Vec::new()));
     fields.finish()?;
     let collection = Collection::new(u32::try_from(version).unwrap_or(u32::MAX), migrations)
-        .map_err(|error| Problem::invalid(error.field, error.expected))?;
+        .map_err(|error| Problem::invalid(error.field, sentence(&error.expected)))?;
     let _turn = turn::take(&context.data, &["collection", &name]).await?;
     let collections = collections(&context)?;
     let before = collections.newest(&name).await?;
@@ -141,8 +141,8 @@ async fn list(_: Request, context: Context) -> Outcome {
     let app = &context.data;
     let scope = page::scope(&context, &["documents", &path_id(&context, "collection")?])?;
     let request = page::request(app, &Query::of(app)?, &scope)?;
-    let (documents, _) = documents(&context).await?;
-    let listed = documents.list(request.limit, request.cursor.as_deref(), app.now()).await?;
+    let (documents, schema) = documents(&context).await?;
+    let listed = documents.list(&schema, request.limit, request.cursor.as_deref(), app.now()).await?;
     let list = page::list(app, &scope, listed.items, listed.cursor.as_deref());
     Ok(Reply::json(200, &list).consistency(Consistency::Eventual))
 }
