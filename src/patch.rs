@@ -21,6 +21,9 @@ use thiserror::Error;
 /// Operations of one JSON Patch, at most.
 pub const OPERATIONS_MAX: usize = 100;
 
+/// What an operation may be.
+const KINDS: [&str; 6] = ["add", "remove", "replace", "move", "copy", "test"];
+
 /// Names that no object may have.
 const NAMES_FORBIDDEN: [&str; 3] = ["__proto__", "constructor", "prototype"];
 
@@ -37,9 +40,19 @@ pub struct Bounds {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum PatchError {
-    /// The patch is not an array of operations, or one of them is not an operation of RFC 6902.
-    #[error("operation {0} is not a JSON Patch operation")]
-    Malformed(usize),
+    /// A JSON Patch is an array of operations.
+    #[error("a patch is an array of operations")]
+    NotAnArray,
+    /// What is not an operation of RFC 6902.
+    #[error("operation {operation}: {why}")]
+    Malformed {
+        /// Its place in the patch, from 0.
+        operation: usize,
+        /// The member to blame; nothing when the whole is no object.
+        member: Option<&'static str>,
+        /// What would be right.
+        why: &'static str,
+    },
     /// More than [`OPERATIONS_MAX`] operations.
     #[error("a patch has at most {OPERATIONS_MAX} operations")]
     TooManyOperations,
@@ -90,11 +103,11 @@ impl Patch {
     ///
     /// It is not an array of operations, or has too many.
     pub fn operations(value: Value) -> Result<Self, PatchError> {
-        let Value::Array(items) = value else { return Err(PatchError::Malformed(0)) };
+        let Value::Array(items) = value else { return Err(PatchError::NotAnArray) };
         if items.len() > OPERATIONS_MAX {
             return Err(PatchError::TooManyOperations);
         }
-        let read = |(index, item)| operation(item).ok_or(PatchError::Malformed(index));
+        let read = |(index, item)| operation(index, item);
         items.into_iter().enumerate().map(read).collect::<Result<_, _>>().map(Self::Operations)
     }
 
@@ -140,21 +153,27 @@ impl Patch {
 }
 
 /// The operation that `item` is; members that its kind does not define are ignored (RFC 6902 §4). By hand, because the
-/// crate's derived reader is 10 KB of the compressed bundle.
-fn operation(item: Value) -> Option<PatchOperation> {
-    let Value::Object(mut members) = item else { return None };
-    let mut take = |name: &str| members.remove(name);
-    let text = |value: Option<Value>| if let Some(Value::String(text)) = value { Some(text) } else { None };
-    let pointer = |value: Option<Value>| PointerBuf::parse(text(value)?).ok();
-    let (kind, path) = (text(take("op"))?, pointer(take("path"))?);
-    Some(match kind.as_str() {
+/// crate's derived reader is 10 KB of the compressed bundle, and does not say which member is wrong.
+fn operation(index: usize, item: Value) -> Result<PatchOperation, PatchError> {
+    let wrong = |member, why| PatchError::Malformed { operation: index, member, why };
+    let Value::Object(mut members) = item else { return Err(wrong(None, "must be an object")) };
+    let mut take = |name| members.remove(name).ok_or_else(|| wrong(Some(name), "required"));
+    let pointer = |name, value| {
+        let text = if let Value::String(text) = value { Some(text) } else { None };
+        let pointer = text.and_then(|text| PointerBuf::parse(text).ok());
+        pointer.ok_or_else(|| wrong(Some(name), "must be a JSON Pointer, such as \"/a/0\" (RFC 6901)"))
+    };
+    let kind = take("op")?;
+    let kind = kind.as_str().filter(|kind| KINDS.contains(kind));
+    let kind = kind.ok_or_else(|| wrong(Some("op"), "must be one of: add, remove, replace, move, copy, test"))?;
+    let path = pointer("path", take("path")?)?;
+    Ok(match kind {
         "add" => PatchOperation::Add(AddOperation { path, value: take("value")? }),
         "remove" => PatchOperation::Remove(RemoveOperation { path }),
         "replace" => PatchOperation::Replace(ReplaceOperation { path, value: take("value")? }),
-        "move" => PatchOperation::Move(MoveOperation { from: pointer(take("from"))?, path }),
-        "copy" => PatchOperation::Copy(CopyOperation { from: pointer(take("from"))?, path }),
-        "test" => PatchOperation::Test(TestOperation { path, value: take("value")? }),
-        _ => return None,
+        "move" => PatchOperation::Move(MoveOperation { from: pointer("from", take("from")?)?, path }),
+        "copy" => PatchOperation::Copy(CopyOperation { from: pointer("from", take("from")?)?, path }),
+        _ => PatchOperation::Test(TestOperation { path, value: take("value")? }),
     })
 }
 
@@ -260,11 +279,15 @@ pub fn overlay(under: &Value, over: &Value) -> Value {
     }
 }
 
-/// The strong entity tag of a document, quotes included: equal documents have equal tags. Source: RFC 9110 §8.8.3.
+/// The strong entity tag of a document: equal documents have equal tags.
 pub fn entity_tag(document: &impl Serialize) -> String {
     // What has no JSON has no tag that any condition could name.
-    let bytes = serde_json::to_vec(document).unwrap_or_default();
-    let digest = Sha256::digest(&bytes);
+    etag(&serde_json::to_vec(document).unwrap_or_default())
+}
+
+/// The strong entity tag of these bytes, quotes included. Source: RFC 9110 §8.8.3.
+pub fn etag(bytes: &[u8]) -> String {
+    let digest = Sha256::digest(bytes);
     format!("\"{}\"", Base64UrlUnpadded::encode_string(digest.get(..16).unwrap_or_default()))
 }
 

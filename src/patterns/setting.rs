@@ -16,7 +16,7 @@ use thiserror::Error;
 
 use crate::kv::codec::{self, Record};
 use crate::kv::{self, Corrupt, Key, Read, Store, Tenant, Write};
-use crate::patch::{Bounds, PatchError, check, overlay};
+use crate::patch::{Bounds, PatchError, check, entity_tag, overlay};
 use crate::recent::Recent;
 
 /// How large a setting may be.
@@ -91,6 +91,8 @@ pub struct Answer {
     pub value: Value,
     /// Where it came from.
     pub source: Source,
+    /// The entity tag of what is stored, which no default changes; nothing when KV did not give it.
+    pub etag: Option<String>,
     /// Why KV did not give it; nothing when it did.
     pub failure: Option<Failure>,
 }
@@ -103,15 +105,19 @@ pub struct Answer {
 pub fn answer(found: Result<Value, Failure>, known: Option<Value>, default: Option<&Value>) -> Result<Answer, Failure> {
     let over_default = |value: Value| default.map_or_else(|| value.clone(), |default| overlay(default, &value));
     let failure = match found {
-        Ok(value) => return Ok(Answer { value: over_default(value), source: Source::Stored, failure: None }),
+        Ok(value) => {
+            let etag = Some(entity_tag(&value));
+            return Ok(Answer { value: over_default(value), source: Source::Stored, etag, failure: None });
+        }
         Err(failure) => failure,
     };
     let known = known.filter(|_| failure != Failure::Missing);
-    match (known, default) {
-        (Some(value), _) => Ok(Answer { value: over_default(value), source: Source::Stale, failure: Some(failure) }),
-        (None, Some(default)) => Ok(Answer { value: default.clone(), source: Source::Default, failure: Some(failure) }),
-        (None, None) => Err(failure),
-    }
+    let (value, source) = match (known, default) {
+        (Some(value), _) => (over_default(value), Source::Stale),
+        (None, Some(default)) => (default.clone(), Source::Default),
+        (None, None) => return Err(failure),
+    };
+    Ok(Answer { value, source, etag: None, failure: Some(failure) })
 }
 
 /// The settings of one tenant. `F` is the store of the shadows.

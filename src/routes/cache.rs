@@ -9,12 +9,13 @@ use futures_util::future::try_join_all;
 use serde::Serialize;
 use worker::Request;
 
-use super::conditional::{self, Conditions};
+use super::conditional::Conditions;
 use super::extract::{self, Query, path_id};
 use super::problem::Problem;
 use super::reply::{Consistency, Reply};
 use super::{Access, AppStore, Context, Outcome, Route, route};
 use crate::clock::Timestamp;
+use crate::patch::etag;
 use crate::patterns::cache::{
     Bucket, Cache, Found, Freshness, Life, Lookup, MEMORY_SECONDS, Memory, Object, PREFIXES_MAX, Resources,
     SECONDS_MAX, Scope, Severity, TAGS_MAX, Tier, Tiers,
@@ -38,7 +39,6 @@ const OBJECT_BYTES_MAX: usize = 10 * 1024 * 1024;
 const MEMORY_BYTES_MAX: u64 = 16 * 1024 * 1024;
 const TTL_SECONDS_DEFAULT: u64 = 300;
 const TAG_BYTES_MAX: usize = 128;
-const CONTENT_TYPE_BYTES_MAX: usize = 256;
 /// Of an object that was put without one: RFC 9110 §8.3.
 const CONTENT_TYPE_DEFAULT: &str = "application/octet-stream";
 
@@ -67,10 +67,10 @@ async fn put(request: Request, context: Context) -> Outcome {
         stale_if_error_seconds: 0,
     };
     let tags = tags(&query)?;
-    let content_type = content_type(&request)?;
+    let content_type = extract::content_type(&request)?.unwrap_or_else(|| CONTENT_TYPE_DEFAULT.to_owned());
     let bytes = extract::bytes(&request, OBJECT_BYTES_MAX).await?;
     check_conditions(&request, &cache, &key, context.data.now()).await?;
-    let etag = conditional::etag(&bytes);
+    let etag = etag(&bytes);
     let object = Object { content_type, etag: etag.clone(), bytes: Rc::new(bytes) };
     cache.set(&key, Some(object), life, tags, context.data.now()).await?;
     Ok(done().header("ETag", etag))
@@ -129,7 +129,7 @@ async fn purge(request: Request, context: Context) -> Outcome {
     scopes.extend(all.then_some(Scope::All));
     if scopes.is_empty() {
         let detail = "Say what to purge: `tags`, `prefix`, `\"all\": true`, or several of them.";
-        return Err(Problem::new(400, "invalid-request", "The request is not valid", detail));
+        return Err(Problem::invalid("all", detail));
     }
     let now = context.data.now();
     try_join_all(scopes.into_iter().map(|scope| cache.invalidate(scope, severity, now))).await?;
@@ -193,17 +193,6 @@ fn tags(query: &Query) -> Result<Vec<String>, Problem> {
         return Err(Problem::invalid("tags", detail));
     }
     Ok(tags)
-}
-
-fn content_type(request: &Request) -> Result<String, Problem> {
-    let given = extract::header(request, "content-type").filter(|given| !given.is_empty());
-    let content_type = given.unwrap_or_else(|| CONTENT_TYPE_DEFAULT.to_owned());
-    let is_plain = content_type.bytes().all(|byte| matches!(byte, b' '..=b'~'));
-    if content_type.len() > CONTENT_TYPE_BYTES_MAX || !is_plain {
-        let detail = format!("Must have at most {CONTENT_TYPE_BYTES_MAX} bytes of ASCII.");
-        return Err(Problem::invalid("Content-Type", detail));
-    }
-    Ok(content_type)
 }
 
 /// Only prefixes that some entry looks for: [`Scope::Prefix`].

@@ -1,18 +1,9 @@
 //! `ETag`, `If-Match` and `If-None-Match` of mutable documents. Source: RFC 9110 §§8.8.3, 13.1.1, 13.1.2.
 
-use base64ct::{Base64UrlUnpadded, Encoding};
-use sha2::{Digest, Sha256};
-
 use super::extract::header;
 use super::problem::Problem;
 use super::reply::Reply;
 use crate::patch::Precondition;
-
-/// The strong entity tag of these bytes.
-pub fn etag(bytes: &[u8]) -> String {
-    let digest = Sha256::digest(bytes);
-    format!("\"{}\"", Base64UrlUnpadded::encode_string(digest.get(..16).unwrap_or_default()))
-}
 
 /// The conditions a request sets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -106,6 +106,9 @@ fn overflow(consistency: Consistency) -> Problem {
 
 async fn add(request: Request, context: Context) -> Outcome {
     let (app, name) = (&context.data, path_id(&context, "name")?);
+    if Query::of(app)?.get("mode").is_some() {
+        return Err(Problem::invalid("mode", "Must be in the body, not in the query."));
+    }
     let mut fields: Fields = extract::object_or_nothing(&request, extract::JSON_BYTES_MAX).await?;
     let delta = fields.integer("delta", -VALUE_MAX..=VALUE_MAX)?.unwrap_or(1);
     let mode = fields.one_of("mode", MODES)?.unwrap_or(Mode::Approximate);

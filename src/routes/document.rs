@@ -4,13 +4,14 @@ use serde::Serialize;
 use serde_json::Value;
 use worker::Request;
 
-use super::conditional::{Conditions, etag};
+use super::conditional::Conditions;
 use super::extract::{self, Query, missing, path_id};
-use super::problem::Problem;
+use super::problem::{Problem, sentence};
 use super::reply::{Consistency, Reply};
 use super::{Access, AppStore, Context, Outcome, Route, page, patch, route, turn};
 use crate::clock::Timestamp;
 use crate::kv;
+use crate::patch::entity_tag;
 use crate::patterns::document::{
     BOUNDS, Collection, Collections, Documents, Error, Migrate, Served, Sweep, VERSION_MAX, WriteBack,
 };
@@ -76,11 +77,6 @@ async fn document_turn(context: &Context, id: &str) -> Result<turn::Turn, Proble
     turn::take(&context.data, &["document", &path_id(context, "collection")?, id]).await
 }
 
-/// The schema's entity tag. What it holds has text keys and integers only, which is all that could fail.
-fn tag(collection: &Collection) -> String {
-    etag(&serde_json::to_vec(collection).unwrap_or_default())
-}
-
 async fn publish(request: Request, context: Context) -> Outcome {
     let name = path_id(&context, "collection")?;
     let mut fields = extract::object(&request, BOUNDS.bytes_max).await?;
@@ -88,14 +84,14 @@ async fn publish(request: Request, context: Context) -> Outcome {
     let migrations = fields.take("migrations").unwrap_or_else(|| Value::Array(Vec::new()));
     fields.finish()?;
     let collection = Collection::new(u32::try_from(version).unwrap_or(u32::MAX), migrations)
-        .map_err(|error| Problem::invalid(error.field, error.expected))?;
+        .map_err(|error| Problem::invalid(error.field, sentence(&error.expected)))?;
     let _turn = turn::take(&context.data, &["collection", &name]).await?;
     let collections = collections(&context)?;
     let before = collections.newest(&name).await?;
-    Conditions::of(&request).check_write(before.as_ref().map(tag).as_deref())?;
+    Conditions::of(&request).check_write(before.as_ref().map(entity_tag).as_deref())?;
     let collection = collections.publish(&name, before.as_ref(), collection, context.data.now()).await?;
     let reply = Reply::json(200, &Published { version: collection.version() });
-    Ok(reply.header("ETag", tag(&collection)).consistency(Consistency::Eventual))
+    Ok(reply.header("ETag", entity_tag(&collection)).consistency(Consistency::Eventual))
 }
 
 async fn put(request: Request, context: Context) -> Outcome {
@@ -145,8 +141,8 @@ async fn list(_: Request, context: Context) -> Outcome {
     let app = &context.data;
     let scope = page::scope(&context, &["documents", &path_id(&context, "collection")?])?;
     let request = page::request(app, &Query::of(app)?, &scope)?;
-    let (documents, _) = documents(&context).await?;
-    let listed = documents.list(request.limit, request.cursor.as_deref(), app.now()).await?;
+    let (documents, schema) = documents(&context).await?;
+    let listed = documents.list(&schema, request.limit, request.cursor.as_deref(), app.now()).await?;
     let list = page::list(app, &scope, listed.items, listed.cursor.as_deref());
     Ok(Reply::json(200, &list).consistency(Consistency::Eventual))
 }

@@ -10,6 +10,8 @@ use crate::worker::http::{self, BodyError};
 
 /// Longest id in a path or a field, in bytes.
 pub const ID_BYTES_MAX: usize = 256;
+/// Longest `Content-Type` that is kept with a body, in bytes.
+const CONTENT_TYPE_BYTES_MAX: usize = 256;
 /// Largest JSON body where nothing else is said, in bytes.
 pub const JSON_BYTES_MAX: usize = 64 * 1024;
 
@@ -167,6 +169,23 @@ pub async fn bytes(request: &worker::Request, limit: usize) -> Result<Vec<u8>, P
 /// A request header; nothing when absent.
 pub fn header(request: &worker::Request, name: &str) -> Option<String> {
     request.headers().get(name).ok().flatten()
+}
+
+/// The request's `Content-Type`, fit to be kept with the body and sent back; nothing when absent or empty.
+///
+/// # Errors
+///
+/// 400: it is longer than 256 bytes, or not printable ASCII.
+pub fn content_type(request: &worker::Request) -> Result<Option<String>, Problem> {
+    let given = header(request, "content-type").filter(|given| !given.is_empty());
+    let is_plain = |text: &str| text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    match given {
+        Some(text) if text.len() > CONTENT_TYPE_BYTES_MAX || !is_plain(&text) => {
+            let detail = format!("Must have at most {CONTENT_TYPE_BYTES_MAX} bytes of ASCII.");
+            Err(Problem::invalid("Content-Type", detail))
+        }
+        given => Ok(given),
+    }
 }
 
 /// The request's `Idempotency-Key`; nothing when it has none.

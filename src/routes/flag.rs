@@ -7,11 +7,12 @@ use std::rc::Rc;
 
 use worker::Request;
 
-use super::conditional::{Conditions, etag};
+use super::conditional::Conditions;
 use super::extract::{self, Query, path_id};
-use super::problem::Problem;
+use super::problem::{Problem, sentence};
 use super::reply::{Consistency, Reply};
 use super::{Access, AppStore, Context, Outcome, Route, page, route, turn};
+use crate::patch::etag;
 use crate::patterns::flag::bounds::DOCUMENT;
 use crate::patterns::flag::{Edit, Error, Flags, HISTORY_MAX, Memory, Snapshot, flag_of};
 
@@ -55,11 +56,12 @@ impl From<Error> for Problem {
             Error::NoSuchFlag => Self::absent("There is no such flag."),
             Error::NoSuchRevision => Self::absent(format!("The last {HISTORY_MAX} revisions do not include this one.")),
             Error::Invalid(faults) => {
-                let told: Vec<String> = faults.iter().take(FAULTS_TOLD).map(ToString::to_string).collect();
-                let more = faults.len().saturating_sub(told.len());
-                let rest = if more > 0 { format!("; and {more} more") } else { String::new() };
-                let field = faults.first().map(|fault| fault.path.clone()).unwrap_or_default();
-                Self::invalid(field, format!("{}{rest}.", told.join("; ")))
+                let Some((first, others)) = faults.split_first() else { return Self::invalid("", "Not valid.") };
+                let told = others.iter().take(FAULTS_TOLD - 1).map(|fault| format!(" Also {fault}."));
+                let more = others.len().saturating_sub(FAULTS_TOLD - 1);
+                let rest = if more > 0 { format!(" And {more} more.") } else { String::new() };
+                let detail = format!("{}{}{rest}", sentence(&first.message), told.collect::<String>());
+                Self::invalid(first.path.clone(), detail)
             }
         }
     }
@@ -132,14 +134,22 @@ async fn delete_override(request: Request, context: Context) -> Outcome {
     Ok(Reply::empty(204).consistency(Consistency::Eventual))
 }
 
-/// Makes `edit` under the request's conditions on flag `key`; whether that flag was there before.
+/// Makes `edit` under the request's conditions on flag `key`; whether that flag was there before. Faults are named by
+/// their place in the body.
 async fn edit(request: &Request, context: &Context, key: &str, edit: Edit) -> Result<(bool, Rc<Snapshot>), Problem> {
     let _turn = turn::take(&context.data, DOCUMENT_TURN).await?;
     let (flags, now) = (flags(context)?, context.data.now());
     let base = flags.newest(now).await?;
     let before = flag_text(base.as_ref(), key)?.map(|text| etag(text.as_bytes()));
     Conditions::of(request).check_write(before.as_deref())?;
-    Ok((before.is_some(), flags.commit(base.as_ref(), edit, now).await?))
+    let place = edit.place();
+    let committed = flags.commit(base.as_ref(), edit, now).await.map_err(|error| match (error, place) {
+        (Error::Invalid(faults), Some((place, member))) => {
+            Error::Invalid(faults.into_iter().map(|fault| fault.within(&place, member)).collect())
+        }
+        (error, _) => error,
+    })?;
+    Ok((before.is_some(), committed))
 }
 
 async fn revisions(_: Request, context: Context) -> Outcome {

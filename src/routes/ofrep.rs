@@ -18,12 +18,12 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use worker::Request;
 
-use super::conditional::etag;
 use super::extract::{self, path_id};
 use super::problem::Problem;
 use super::reply::{Consistency, Reply};
 use super::{Access, Context, Outcome, Route, flag, route};
 use crate::json;
+use crate::patch::etag;
 use crate::patterns::flag::bounds::CONTEXT;
 use crate::patterns::flag::{ErrorCode, Evaluation, EvaluationContext, FlagSet, Outcome as Decided, PLACE, Snapshot};
 use crate::worker::http;

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 use worker::Request;
 
 use super::extract;
-use super::problem::Problem;
+use super::problem::{Problem, sentence};
 use super::reply::Consistency;
 use crate::json;
 use crate::patch::{Patch, PatchError};
@@ -53,7 +53,11 @@ impl From<PatchError> for Problem {
         match error {
             PatchError::TestFailed(_) => Self::new(409, "patch-test-failed", "A test of the patch failed", detail)
                 .consistency(Consistency::Eventual),
-            PatchError::Malformed(index) => Self::invalid(index.to_string(), detail),
+            PatchError::NotAnArray => Self::invalid("", "The body must be an array of operations."),
+            PatchError::Malformed { operation, member, why } => {
+                let field = member.map_or_else(|| operation.to_string(), |member| format!("{operation}/{member}"));
+                Self::invalid(field, sentence(why))
+            }
             PatchError::Impossible { operation, .. } => Self::invalid(operation.to_string(), detail),
             PatchError::ForbiddenName(name) => Self::invalid(name, detail),
             _ => Self::new(400, "invalid-request", "The request is not valid", detail),

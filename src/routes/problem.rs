@@ -171,6 +171,13 @@ impl Problem {
     }
 }
 
+/// `message` with a capital letter and a full stop. What begins with a name in quotes keeps that.
+pub(super) fn sentence(message: &str) -> String {
+    let mut characters = message.chars();
+    let first = characters.next().map(|first| first.to_ascii_uppercase());
+    first.into_iter().chain(characters).chain(['.']).collect()
+}
+
 impl From<kv::Error> for Problem {
     /// KV failing is never the client's fault, whatever KV calls it: inputs are checked before they get there.
     fn from(error: kv::Error) -> Self {

@@ -7,12 +7,13 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use worker::Request;
 
-use super::conditional::{Conditions, etag};
+use super::conditional::Conditions;
 use super::extract::{self, Fields, Query, missing, path_id};
 use super::problem::Problem;
 use super::reply::{Consistency, Reply};
 use super::{Access, App, Context, Outcome, Route, page, route, turn};
 use crate::kv::Tenant;
+use crate::patch::etag;
 use crate::patterns::rate_limit::approximate::{Approximate, Counts};
 use crate::patterns::rate_limit::header::{self, DRAFT};
 use crate::patterns::rate_limit::local::Local;

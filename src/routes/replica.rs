@@ -1,6 +1,7 @@
 //! Replicated keys over HTTP. The pattern's promises are in [`crate::patterns::replica`].
 
 use serde::Serialize;
+use serde_json::json;
 use worker::Request;
 
 use super::conditional::Conditions;
@@ -50,15 +51,6 @@ struct WrittenBody {
     replicas: Vec<OutcomeBody>,
 }
 
-#[derive(Serialize)]
-struct TooFewBody {
-    r#type: &'static str,
-    title: &'static str,
-    status: u16,
-    detail: &'static str,
-    replicas: Vec<OutcomeBody>,
-}
-
 /// The replicas over the stores that `bind` gives. Cloudflare's continents: AF, AN, AS, EU, NA, OC, SA.
 pub(super) fn members<E>(bind: impl Fn(&'static str) -> Result<AppStore, E>) -> Result<Vec<Replica<AppStore>>, E> {
     Ok(vec![
@@ -81,13 +73,12 @@ async fn put(request: Request, context: Context) -> Outcome {
         0 => None,
         seconds => Some(seconds),
     };
+    let content_type = extract::content_type(&request)?;
     let bytes = extract::bytes(&request, VALUE_BYTES_MAX).await?;
-    let content_type = extract::header(&request, "content-type").filter(|text| text.len() <= 256);
     check_conditions(&request, &context, &key).await?;
     let stamps = STAMPS.with(Clone::clone);
     let written = replicas(&context)?.put(&key, Content { bytes, content_type }, ttl_seconds, policy, &stamps).await;
-    let reply = written_reply(&written, false);
-    Ok(if written.verdict == Verdict::TooFew { reply } else { reply.header("ETag", tag(written.stamp)) })
+    Ok(written_reply(&written, false)?.header("ETag", tag(written.stamp)))
 }
 
 /// Every write has a stamp of its own, so that is the tag.
@@ -114,35 +105,30 @@ async fn delete(request: Request, context: Context) -> Outcome {
     check_conditions(&request, &context, &key).await?;
     let stamps = STAMPS.with(Clone::clone);
     let written = replicas(&context)?.delete(&key, policy, &stamps).await;
-    Ok(written_reply(&written, true))
+    written_reply(&written, true)
 }
 
 /// 200 (or 204, for a delete) when every replica took it, 207 when enough did, 503 when not.
-fn written_reply(written: &Written, deleted: bool) -> Reply {
+fn written_reply(written: &Written, deleted: bool) -> Outcome {
     let outcome = |outcome: &crate::patterns::replica::Outcome| {
         if let Some(failure) = &outcome.failure {
             worker::console_error!("replica {} did not take a write: {failure}", outcome.replica);
         }
         OutcomeBody { replica: outcome.replica, outcome: if outcome.failure.is_none() { "written" } else { "failed" } }
     };
-    let replicas = written.outcomes.iter().map(outcome).collect();
+    let body = WrittenBody { replicas: written.outcomes.iter().map(outcome).collect() };
     let reply = match written.verdict {
         Verdict::Everywhere if deleted => Reply::empty(204),
-        Verdict::Everywhere => Reply::json(200, &WrittenBody { replicas }),
-        Verdict::Enough => Reply::json(207, &WrittenBody { replicas }),
+        Verdict::Everywhere => Reply::json(200, &body),
+        Verdict::Enough => Reply::json(207, &body),
         Verdict::TooFew => {
-            let body = TooFewBody {
-                r#type: "/problems/too-few-replicas",
-                title: "Too few replicas took the write",
-                status: 503,
-                detail: "Some replicas may have it. Repeating is safe.",
-                replicas,
-            };
-            let body = serde_json::to_vec(&body).unwrap_or_default();
-            Reply::bytes(503, "application/problem+json", body).header("Retry-After", "5")
+            let detail = "Some replicas may have it. Repeating is safe.";
+            let problem = Problem::new(503, "too-few-replicas", "Too few replicas took the write", detail)
+                .with("replicas", json!(body.replicas));
+            return Err(problem.header("Retry-After", "5").consistency(Consistency::Eventual));
         }
     };
-    reply.consistency(Consistency::Eventual)
+    Ok(reply.consistency(Consistency::Eventual))
 }
 
 async fn get(request: Request, context: Context) -> Outcome {

@@ -10,13 +10,14 @@ use std::rc::Rc;
 use serde::Serialize;
 use worker::Request;
 
-use super::conditional::{Conditions, etag};
+use super::conditional::Conditions;
 use super::extract::{self, Fields, Query, check_id, missing, path_id};
 use super::problem::Problem;
 use super::reply::{Consistency, Reply};
 use super::{Access, App, AppStore, Context, Outcome, Route, allowed, page, route, turn};
 use crate::clock::Timestamp;
 use crate::kv::Tenant;
+use crate::patch::etag;
 use crate::patterns::cache::{Flights, Host, Severity};
 use crate::patterns::response_cache::RequestHead;
 use crate::patterns::response_cache::address;

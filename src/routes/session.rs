@@ -47,7 +47,9 @@ thread_local! {
 fn sessions(context: &Context) -> Result<Sessions<AppStore>, Problem> {
     let app = &context.data;
     let recent = RECENT.with(Clone::clone);
-    Ok(Sessions::new(app.store("SESSIONS")?, &app.caller()?.tenant, app.config.sessions_per_user_max, recent))
+    // Only `create` asks for the cap, and that refuses where there is none to be read.
+    let per_user_max = app.config.sessions_per_user_max.unwrap_or_default();
+    Ok(Sessions::new(app.store("SESSIONS")?, &app.caller()?.tenant, per_user_max, recent))
 }
 
 impl From<Error> for Problem {
@@ -78,6 +80,9 @@ fn user_id(fields: &mut Fields) -> Result<String, Problem> {
 }
 
 async fn create(request: Request, context: Context) -> Outcome {
+    if context.data.config.sessions_per_user_max.is_none() {
+        return Err(Problem::not_configured("`SESSIONS_PER_USER_MAX` is no whole number"));
+    }
     let with_cookie = Query::of(&context.data)?.flag("cookie")?;
     let mut fields = extract::object(&request, extract::JSON_BYTES_MAX).await?;
     let limits = LIMIT_SECONDS_MIN..=LIMIT_SECONDS_MAX;

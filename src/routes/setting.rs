@@ -56,7 +56,8 @@ async fn put(request: Request, context: Context) -> Outcome {
     check(&settings, &name, &Conditions::of(&request)).await?;
     settings.write(&name, value.clone(), fallback).await?;
     let tag = entity_tag(&value);
-    Ok(reply(value, Source::Stored).header("ETag", tag))
+    let reply = Reply::json(200, &ValueBody { value, source: Source::Stored });
+    Ok(reply.header("ETag", tag).consistency(Consistency::Eventual))
 }
 
 /// One read where the request sets conditions, none otherwise.
@@ -65,7 +66,7 @@ async fn check(settings: &Settings<AppStore, AppStore>, name: &str, conditions: 
         return Ok(());
     }
     match settings.read(name, None).await {
-        Ok(Answer { value, source: Source::Stored, .. }) => conditions.check_write(Some(&entity_tag(&value))),
+        Ok(Answer { etag: Some(tag), .. }) => conditions.check_write(Some(&tag)),
         Err(Failure::Missing) => conditions.check_write(None),
         // What KV does not say now cannot be compared with.
         Ok(_) => Err(Problem::unavailable(5)),
@@ -73,7 +74,7 @@ async fn check(settings: &Settings<AppStore, AppStore>, name: &str, conditions: 
     }
 }
 
-/// Only a value that KV gave has a tag: the last known one may not be the one that is stored.
+/// Only a value that KV gave has a tag, that of what is stored: the last known one may be another.
 async fn get(request: Request, context: Context) -> Outcome {
     let name = path_id(&context, "name")?;
     let query = Query::of(&context.data)?;
@@ -83,15 +84,19 @@ async fn get(request: Request, context: Context) -> Outcome {
         bounded(default, BOUNDS).map_err(|error| Problem::invalid("default", error.to_string()))?;
     }
     match settings(&context)?.read(&name, default.as_ref()).await {
-        Ok(Answer { value, source, failure }) => {
-            if let Some(failure) = failure.filter(|failure| *failure != Failure::Missing) {
-                worker::console_warn!("a setting was answered without KV: {failure}");
+        Ok(Answer { value, source, etag, failure }) => {
+            let (conditions, reply) = (Conditions::of(&request), Reply::json(200, &ValueBody { value, source }));
+            match failure {
+                // No version is there to match, whatever the default is.
+                Some(Failure::Missing) => conditions.check_write(None)?,
+                Some(failure) => worker::console_warn!("a setting was answered without KV: {failure}"),
+                None => {}
             }
-            if source != Source::Stored {
-                return Ok(reply(value, source));
-            }
-            let (tag, reply) = (entity_tag(&value), Reply::json(200, &ValueBody { value, source }));
-            Ok(Conditions::of(&request).read(&tag, reply)?.consistency(Consistency::Eventual))
+            let reply = match etag {
+                Some(tag) => conditions.read(&tag, reply)?,
+                None => reply,
+            };
+            Ok(reply.consistency(Consistency::Eventual))
         }
         Err(failure) => Err(failure.into()),
     }
@@ -104,10 +109,6 @@ async fn delete(request: Request, context: Context) -> Outcome {
     check(&settings, &name, &Conditions::of(&request)).await?;
     settings.delete(&name).await?;
     Ok(Reply::empty(204).consistency(Consistency::Eventual))
-}
-
-fn reply(value: Value, source: Source) -> Reply {
-    Reply::json(200, &ValueBody { value, source }).consistency(Consistency::Eventual)
 }
 
 impl From<Failure> for Problem {

@@ -17,8 +17,8 @@ pub struct Config {
     pub tokens: Option<Vec<ApiToken>>,
     /// Origins of browsers that may call.
     pub cors_origins: Vec<String>,
-    /// Live sessions a user may have; 0 means any number.
-    pub sessions_per_user_max: u32,
+    /// Live sessions a user may have, 0 for any number; nothing when `SESSIONS_PER_USER_MAX` cannot be read.
+    pub sessions_per_user_max: Option<u32>,
     /// The origin behind every path that is not the Worker's own, with the policy's JSON; see `routes::response_cache`.
     pub root_origin: Option<(String, String)>,
     /// Whether origins may be on this machine; for development.
@@ -95,10 +95,10 @@ impl From<Variables> for Config {
         Self {
             tokens: parse_tokens(&tokens),
             cors_origins: list(&variables.cors_origins.unwrap_or_default()),
-            sessions_per_user_max: variables
-                .sessions_per_user_max
-                .and_then(|text| text.trim().parse().ok())
-                .unwrap_or(0),
+            sessions_per_user_max: match variables.sessions_per_user_max.as_deref().map_or("", str::trim) {
+                "" => Some(0),
+                text => text.parse().ok(),
+            },
             root_origin: variables
                 .root_origin
                 .filter(|url| !url.trim().is_empty())

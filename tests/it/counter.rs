@@ -547,7 +547,7 @@ fn snapshots_come_at_most_once_a_second_and_an_empty_counter_forgets_itself() {
     let mut object = Object::default();
     object.ask(&add(1, None), START);
     assert_eq!(exact::next_alarm(&object.state, START), Some(START));
-    assert_eq!(exact::chores(&object.state, START).snapshot, Some(1));
+    assert_eq!(object.state.listed(), Some(1));
     object.state.is_snapshot_due = false;
     object.state.snapshot_at = START;
     assert_eq!(exact::next_alarm(&object.state, START), None, "a counter with a value stays");
@@ -555,7 +555,35 @@ fn snapshots_come_at_most_once_a_second_and_an_empty_counter_forgets_itself() {
     assert_eq!(exact::next_alarm(&object.state, START), Some(START.plus_millis(1000)));
     assert!(!exact::chores(&object.state, START).forget, "the snapshot comes first");
     object.state.is_snapshot_due = false;
+    let chores = exact::chores(&object.state, START);
+    assert!(chores.unlist && !chores.forget, "nobody may find it in lists when it is gone");
+    object.state = object.state.reset();
+    assert!(!exact::chores(&object.state, START).forget, "first the snapshot goes");
+    object.state.is_snapshot_due = false;
     assert!(exact::chores(&object.state, START).forget);
+}
+
+#[test]
+fn a_counter_at_zero_is_listed_until_it_is_reset() {
+    let mut object = Object::default();
+    let mut settled = |request: &Request| {
+        object.ask(request, START);
+        (object.state.listed(), std::mem::take(&mut object.state.is_snapshot_due))
+    };
+    assert_eq!(settled(&Request::Read), (None, false));
+    assert_eq!(settled(&Request::Reset), (None, false), "nothing was there to be reset");
+    assert_eq!(settled(&add(5, Some("k"))), (Some(5), true));
+    assert_eq!(settled(&add(-5, None)), (Some(0), true));
+    assert_eq!(settled(&add(0, None)), (Some(0), false));
+    assert_eq!(settled(&Request::Reset), (None, true), "also while keys are remembered");
+    assert_eq!(settled(&add(0, None)), (Some(0), true));
+}
+
+#[test]
+fn a_counter_stored_before_use_was_noted_is_read() {
+    let stored = br#"{"value":5,"keys":0,"isSnapshotDue":false,"snapshotAt":1,"purgedAt":2}"#;
+    let state: State = serde_json::from_slice(stored).unwrap();
+    assert_eq!((state.listed(), state.reset().is_snapshot_due), (Some(5), true));
 }
 
 #[test]

@@ -414,25 +414,25 @@ fn check_refused(change: impl FnOnce(&mut Value), expected: &str) {
 #[test]
 fn every_kind_of_fault_is_named_by_its_place() {
     let flag = |document: &mut Value, member: &str, value: Value| document["flags"]["f"][member] = value;
-    check_refused(|d| *d = json!([]), "an object is expected");
+    check_refused(|d| *d = json!([]), "must be an object");
     check_refused(|d| *d = json!({}), "/flags: a document needs its flags, as an object or an array");
-    check_refused(|d| d["flag"] = json!({}), "/flag: an unknown member");
-    check_refused(|d| d["flags"]["a/b~"] = json!(1), "/flags/a~1b~0: an object is expected");
+    check_refused(|d| d["flag"] = json!({}), "/flag: unknown member");
+    check_refused(|d| d["flags"]["a/b~"] = json!(1), "/flags/a~1b~0: must be an object");
     check_refused(
         |d| d["flags"][""] = d["flags"]["f"].clone(),
         "/flags/: a name is 1 to 256 bytes long, without control characters",
     );
-    check_refused(|d| d["metadata"] = json!({ "a": [] }), "/metadata/a: a boolean, a string or a number");
+    check_refused(|d| d["metadata"] = json!({ "a": [] }), "/metadata/a: must be a boolean, a string or a number");
     check_refused(
         |d| d["settings"] = json!({ "bucketing": "v4" }),
-        "/settings/bucketing: one of \"v1\", \"v2\", \"v3\"",
+        "/settings/bucketing: must be one of \"v1\", \"v2\", \"v3\"",
     );
     check_refused(
         |d| d["settings"] = json!({ "serveDefaultWhenDisabled": 1 }),
-        "/settings/serveDefaultWhenDisabled: true or false",
+        "/settings/serveDefaultWhenDisabled: must be true or false",
     );
-    check_refused(|d| flag(d, "state", json!("ON")), "/flags/f/state: \"ENABLED\" or \"DISABLED\"");
-    check_refused(|d| flag(d, "variants", json!({})), "/flags/f/variants: an object with at least one variant");
+    check_refused(|d| flag(d, "state", json!("ON")), "/flags/f/state: must be \"ENABLED\" or \"DISABLED\"");
+    check_refused(|d| flag(d, "variants", json!({})), "/flags/f/variants: must be an object with at least one variant");
     check_refused(
         |d| flag(d, "variants", json!({ "on": 1, "off": "1" })),
         "/flags/f/variants/on: the variants of a flag are all of one type",
@@ -443,13 +443,13 @@ fn every_kind_of_fault_is_named_by_its_place() {
     );
     check_refused(
         |d| flag(d, "defaultVariant", json!("none")),
-        "/flags/f/defaultVariant: the name of one of the variants, or null",
+        "/flags/f/defaultVariant: must be the name of one of the variants, or null",
     );
     check_refused(
         |d| flag(d, "overrides", json!({ "u": "none" })),
-        "/flags/f/overrides/u: the name of one of the variants",
+        "/flags/f/overrides/u: must be the name of one of the variants",
     );
-    check_refused(|d| flag(d, "defualtVariant", json!("on")), "/flags/f/defualtVariant: an unknown member");
+    check_refused(|d| flag(d, "defualtVariant", json!("on")), "/flags/f/defualtVariant: unknown member");
     check_refused(|d| flag(d, "targeting", json!("on")), "/flags/f/targeting: a rule is an object");
     check_refused(
         |d| flag(d, "targeting", json!({ "if": [{ "xor": [1, 2] }, "on"] })),
@@ -514,16 +514,22 @@ fn flags_may_come_as_an_array() {
 fn a_document_too_large_in_any_way_is_refused() {
     let flag = &document(&json!({}))["flags"]["f"];
     let many: Map<_, _> = (0..=MAX_FLAGS).map(|n| (format!("f{n}"), flag.clone())).collect();
-    assert_eq!(FlagSet::load(&json!({ "flags": many })).unwrap_err().to_string(), "/flags: at most 5000 entries");
+    assert_eq!(
+        FlagSet::load(&json!({ "flags": many })).unwrap_err().to_string(),
+        "/flags: must have at most 5000 entries"
+    );
     let wide = json!({ "flags": {}, "metadata": { "a": vec![0; 300_000] } });
-    assert_eq!(FlagSet::load(&wide).unwrap_err().message, "more than 200000 values");
+    assert_eq!(FlagSet::load(&wide).unwrap_err().message, "the document has more than 200000 values");
     let long = json!({ "flags": { "x".repeat(100_000): {} } });
-    assert_eq!(FlagSet::load(&long).unwrap_err().message, "a string longer than 65536 bytes");
+    assert_eq!(FlagSet::load(&long).unwrap_err().message, "the document has a string longer than 65536 bytes");
     let mut deep = json!(1);
     for _ in 0..5_000 {
         deep = json!([deep]);
     }
-    assert_eq!(FlagSet::load(&json!({ "flags": deep })).unwrap_err().message, "nested deeper than 110 levels");
+    assert_eq!(
+        FlagSet::load(&json!({ "flags": deep })).unwrap_err().message,
+        "the document is nested deeper than 110 levels"
+    );
     std::mem::forget(deep);
 }
 
@@ -536,15 +542,31 @@ fn a_document_full_of_faults_reports_the_first_fifty() {
 
 #[test]
 fn metadata_is_small_because_every_answer_carries_it() {
-    check_refused(|d| d["metadata"] = json!({ "a": "x".repeat(5_000) }), "/metadata: a string longer than 4096 bytes");
+    check_refused(
+        |d| d["metadata"] = json!({ "a": "x".repeat(5_000) }),
+        "/metadata: the metadata has a string longer than 4096 bytes",
+    );
     check_refused(
         |d| d["flags"]["f"]["metadata"] = json!({ "a": "x".repeat(4_090) }),
-        "/flags/f/metadata: larger than 4096 bytes",
+        "/flags/f/metadata: the metadata is larger than 4096 bytes",
     );
 }
 
 fn nested(levels: usize) -> Value {
     (0..levels).fold(json!(true), |rule, _| json!({ "!": [rule] }))
+}
+
+#[test]
+fn a_context_too_large_says_which_bound_and_which_member() {
+    let refused = |value: Value| EvaluationContext::new(value).unwrap_err().to_string();
+    let long = "x".repeat(64 * 1024 + 1);
+    assert_eq!(
+        refused(json!({ "a": 1, "bio": [long] })),
+        "the context's member \"bio\" has a string longer than 65536 bytes"
+    );
+    assert_eq!(refused(json!({ "a": vec![0; 10_000] })), "the context's member \"a\" has more than 10000 values");
+    assert_eq!(refused(json!({ "a": vec![0; 6_000], "b": vec![0; 6_000] })), "the context has more than 10000 values");
+    assert_eq!(refused(json!({ long: 1 })), "the context has a string longer than 65536 bytes");
 }
 
 #[test]
@@ -604,8 +626,8 @@ fn contexts_are_checked() {
     let refused = |value: Value| EvaluationContext::new(value).unwrap_err();
     assert_eq!(refused(json!([])), ContextError::NotAnObject);
     assert_eq!(refused(json!({ "targetingKey": 7 })), ContextError::TargetingKeyIsNotText);
-    assert!(matches!(refused(json!({ "a": vec!["x".repeat(1000); 1000] })), ContextError::TooLarge(_)));
-    assert!(matches!(refused(json!({ "a": vec![0; 100_000] })), ContextError::TooLarge(_)));
+    assert!(matches!(refused(json!({ "a": vec!["x".repeat(1000); 1000] })), ContextError::MemberTooLarge(..)));
+    assert!(matches!(refused(json!({ "a": vec![0; 100_000] })), ContextError::MemberTooLarge(..)));
     assert_eq!(context(&json!({ "targetingKey": null })).targeting_key(), None);
     let forged = context(&json!({ "cf": "mine" })).with("cf", json!({ "country": "NL" }));
     assert_eq!(forged.fields()["cf"]["country"], "NL");

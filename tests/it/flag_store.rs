@@ -7,8 +7,8 @@ use std::rc::Rc;
 use kv_patterns::clock::{Clock, ManualClock, Timestamp};
 use kv_patterns::kv::{self, Key, MemoryStore, Meter, Metered, Page, PageRequest, Prefix, Read, Store, Write};
 use kv_patterns::patterns::flag::{
-    Edit, Error, EvaluationContext, Flags, HISTORY_MAX, Memory, Outcome, POINTER_SECONDS, Snapshot, TENANTS_MAX,
-    flag_of,
+    Edit, Error, EvaluationContext, Flags, HISTORY_MAX, Memory, Outcome, POINTER_SECONDS, Problem, Snapshot,
+    TENANTS_MAX, flag_of,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -367,6 +367,25 @@ fn history_and_rollback() {
     assert_eq!(flag_of(&rolled.value().unwrap(), "f").unwrap()["variants"]["v"], json!(20));
     assert_eq!(editor.rollback(&revisions[0]).unwrap_err(), Error::NoSuchRevision, "beyond the history");
     assert_eq!(editor.rollback("nonsense").unwrap_err(), Error::NoSuchRevision);
+}
+
+#[test]
+fn a_fault_is_told_by_its_place_in_the_body_that_was_sent() {
+    let told = |edit: &Edit, path: &str| {
+        let (place, member) = edit.place().unwrap();
+        let fault = Problem { path: path.to_owned(), message: String::new() };
+        fault.within(&place, member).path
+    };
+    let flag = Edit::PutFlag { key: "a/b".to_owned(), flag: json!({}) };
+    assert_eq!(told(&flag, "/flags/a~1b/state"), "state");
+    assert_eq!(told(&flag, "/flags/a~1b/variants/on"), "variants/on");
+    assert_eq!(told(&flag, "/flags/a~1b"), "");
+    assert_eq!(told(&flag, "/flags/a~1bc/state"), "/flags/a~1bc/state", "another flag's");
+    let user = Edit::PutOverride { key: "f".to_owned(), user: "u".to_owned(), variant: "nope".to_owned() };
+    assert_eq!(told(&user, "/flags/f/overrides/u"), "variant");
+    assert_eq!(told(&user, "/flags/f/overrides/u2"), "/flags/f/overrides/u2");
+    assert_eq!(told(&user, "/flags/f/overrides"), "/flags/f/overrides");
+    assert_eq!(Edit::Replace(json!({})).place(), None, "the body was the document");
 }
 
 #[test]

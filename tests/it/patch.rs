@@ -44,6 +44,19 @@ fn check_patch(document: Value, operations: Value, expected: Result<Value, Patch
     assert_eq!(apply(document, operations), expected, "{text}");
 }
 
+fn malformed(operation: usize, member: &'static str) -> PatchError {
+    let why = match member {
+        "op" => "must be one of: add, remove, replace, move, copy, test",
+        "path" | "from" => "must be a JSON Pointer, such as \"/a/0\" (RFC 6901)",
+        _ => "must be an object",
+    };
+    PatchError::Malformed { operation, member: Some(member).filter(|member| !member.is_empty()), why }
+}
+
+fn required(operation: usize, member: &'static str) -> PatchError {
+    PatchError::Malformed { operation, member: Some(member), why: "required" }
+}
+
 fn impossible(operation: usize, why: &'static str) -> PatchError {
     PatchError::Impossible { operation, why }
 }
@@ -144,18 +157,19 @@ fn an_index_is_digits_without_leading_zeros_and_nothing_is_left_out_of_an_operat
     check_patch(json!([5]), json!([{"op":"replace","path":"/1","value":6}]), nowhere(0));
     check_patch(json!({"a":{}}), json!([{"op":"replace","path":"/a/b","value":6}]), nowhere(0));
     check_patch(json!({"a":null}), json!([{"op":"copy","from":"/a","path":"/b"}]), Ok(json!({"a":null,"b":null})));
-    for operation in [
-        json!({"op":"add","path":"/a"}),
-        json!({"op":"replace","path":"/a"}),
-        json!({"op":"test","path":"/a"}),
-        json!({"op":"copy","path":"/a"}),
-        json!({"op":"move","path":"/a"}),
-        json!({"op":"remove"}),
-        json!({"op":"Add","path":"/a","value":1}),
-        json!({"op":null,"path":"/a","value":1}),
-        json!({"op":"add","path":null,"value":1}),
+    for (operation, error) in [
+        (json!({"op":"add","path":"/a"}), required(0, "value")),
+        (json!({"op":"replace","path":"/a"}), required(0, "value")),
+        (json!({"op":"test","path":"/a"}), required(0, "value")),
+        (json!({"op":"copy","path":"/a"}), required(0, "from")),
+        (json!({"op":"move","path":"/a"}), required(0, "from")),
+        (json!({"op":"remove"}), required(0, "path")),
+        (json!({"op":"Add","path":"/a","value":1}), malformed(0, "op")),
+        (json!({"op":null,"path":"/a","value":1}), malformed(0, "op")),
+        (json!({"op":"add","path":null,"value":1}), malformed(0, "path")),
+        (json!({"op":"copy","from":"a","path":"/b"}), malformed(0, "from")),
     ] {
-        check_patch(json!({"a":null}), json!([operation]), Err(PatchError::Malformed(0)));
+        check_patch(json!({"a":null}), json!([operation]), Err(error));
     }
 }
 
@@ -199,15 +213,15 @@ fn a_patch_applies_wholly_or_not_at_all() {
 }
 
 #[test]
-fn what_is_not_a_patch_says_which_operation() {
+fn what_is_not_a_patch_says_which_member_of_which_operation() {
     for (patch, expected) in [
-        (json!({}), PatchError::Malformed(0)),
-        (json!([{"op":"test","path":"","value":1},{"op":"spam","path":"/a"}]), PatchError::Malformed(1)),
-        (json!([{"op":"add","path":"/a"}]), PatchError::Malformed(0)),
-        (json!([{"op":"add","path":"a","value":1}]), PatchError::Malformed(0)),
-        (json!([{"op":"add","path":"/~2","value":1}]), PatchError::Malformed(0)),
-        (json!([{"path":"/a"}]), PatchError::Malformed(0)),
-        (json!([7]), PatchError::Malformed(0)),
+        (json!({}), PatchError::NotAnArray),
+        (json!([{"op":"test","path":"","value":1},{"op":"spam","path":"/a"}]), malformed(1, "op")),
+        (json!([{"op":"add","path":"/a"}]), required(0, "value")),
+        (json!([{"op":"add","path":"a","value":1}]), malformed(0, "path")),
+        (json!([{"op":"add","path":"/~2","value":1}]), malformed(0, "path")),
+        (json!([{"path":"/a"}]), required(0, "op")),
+        (json!([7]), malformed(0, "")),
     ] {
         assert_eq!(Patch::operations(patch.clone()), Err(expected), "{patch}");
     }

@@ -3,6 +3,7 @@
 #![allow(clippy::needless_pass_by_value, reason = "a JSON literal is handed over at the place where it stands")]
 
 use kv_patterns::kv::{Corrupt, Meter, Metered};
+use kv_patterns::patch::entity_tag;
 use kv_patterns::patterns::setting::{Error, Failure, Settings, Source, answer};
 use kv_patterns::recent::Recent;
 use serde_json::{Value, json};
@@ -50,6 +51,19 @@ fn a_stored_object_lies_over_the_default_field_by_field() {
     world.write(json!({"a":{"x":1},"n":null}), false);
     let default = json!({"a":{"x":0,"y":0},"b":2,"n":3});
     assert_eq!(world.read(Some(default)), Ok((json!({"a":{"x":1,"y":0},"b":2,"n":null}), Source::Stored)));
+}
+
+#[test]
+fn the_tag_is_that_of_what_is_stored_whatever_the_default() {
+    let world = world();
+    let tag = |default: Option<Value>| block_on(world.settings.read("limits", default.as_ref())).unwrap().etag;
+    assert_eq!(tag(Some(json!({"a":1}))), None, "nothing is stored");
+    world.write(json!({"a":1}), false);
+    let stored = tag(None);
+    assert_eq!(stored, Some(entity_tag(&json!({"a":1}))));
+    assert_eq!(tag(Some(json!({"b":2}))), stored);
+    world.main.set(Mode::Down);
+    assert_eq!(tag(Some(json!({"b":2}))), None, "the last known value may not be the one that is stored");
 }
 
 #[test]

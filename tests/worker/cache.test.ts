@@ -105,8 +105,8 @@ describe("a purge", () => {
 
   it("says what is wrong with it", async () => {
     expect(problem(await purge("b", { all: true, soft: 1 }))).toBe("400 invalid-request soft");
-    expect(problem(await purge("b", {}))).toBe("400 invalid-request");
-    expect(problem(await purge("b", { all: false }))).toBe("400 invalid-request");
+    expect(problem(await purge("b", {}))).toBe("400 invalid-request all");
+    expect(problem(await purge("b", { all: false }))).toBe("400 invalid-request all");
     expect(problem(await purge("b", { all: "yes" }))).toBe("400 invalid-request all");
     expect(problem(await purge("b", { prefix: "" }))).toBe("400 invalid-request prefix");
     expect(problem(await purge("b", { prefix: "a/".repeat(17) }))).toBe("400 invalid-request prefix");

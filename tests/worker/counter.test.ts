@@ -126,6 +126,16 @@ describe("exact", () => {
     expect(body.items).toEqual([{ name, value: 8, mode: "exact" }]);
   });
 
+  test("what exists is listed, also at zero; what was reset is not", async () => {
+    const name = fresh("zero");
+    const listed = async () => (await call(`GET /v1/counters?prefix=${name}&mode=exact&limit=1000`)).body.items;
+    await exact(name, 5);
+    await exact(name, -5);
+    await vi.waitFor(async () => expect(await listed()).toEqual([{ name, value: 0, mode: "exact" }]), 8000);
+    await call(`DELETE /v1/counters/${name}?mode=exact`);
+    await vi.waitFor(async () => expect(await listed()).toEqual([]), 8000);
+  });
+
   test("an object that fails is a 503, and one failure with a key is made good", async () => {
     const name = fresh("failing");
     const faults = (fault: string, key?: string) => ({ headers: { "x-test-faults": `COUNTER.fetch=${fault}`, ...(key && { "idempotency-key": key }) } });
@@ -179,6 +189,7 @@ test("hostile input is refused and names the field", async () => {
   expect(problem(await call(`POST /v1/counters/${"x".repeat(10_240)}`))).toBe("400 invalid-request name");
   expect(problem(await exact("hostile", 1, { headers: { "idempotency-key": "x".repeat(257) } }))).toBe("400 invalid-request Idempotency-Key");
   expect(problem(await call("POST /v1/counters/hostile", { headers: { "idempotency-key": "" } }))).toBe("400 invalid-request Idempotency-Key");
+  expect(problem(await call("POST /v1/counters/hostile?mode=exact", { body: { delta: 5 } }))).toBe("400 invalid-request mode");
   expect(problem(await call("GET /v1/counters/hostile?mode=fast"))).toBe("400 invalid-request mode");
   expect(problem(await call(`GET /v1/counters?prefix=${"x".repeat(257)}`))).toBe("400 invalid-request prefix");
   expect(await value("hostile", "exact")).toBe(0);

@@ -108,7 +108,15 @@ describe("documents", () => {
     expect(await rule({ if: [true, "gone", "off"] })).toMatch(/^400 invalid-request \/flags\/f\/targeting/);
     const circle = { $evaluators: { a: { $ref: "b" }, b: { $ref: "a" } } };
     expect(await refused({ f: flag() }, circle)).toMatch(/^400 invalid-request \/\$evaluators/);
-    expect(problem(await call("PUT /v1/flags/f", { body: { ...flag(), typo: 1 } }))).toBe("400 invalid-request /flags/f/typo");
+    const wrong = async (path: string, body: object) => {
+      const answer = await call(`PUT /v1/flags/${path}`, { body });
+      return [problem(answer), answer.body.detail];
+    };
+    expect(await wrong("f", { ...flag(), typo: 1 })).toEqual(["400 invalid-request typo", "Unknown member."]);
+    expect(await wrong("f", { ...flag(), state: "ON" })).toEqual(["400 invalid-request state", 'Must be "ENABLED" or "DISABLED".']);
+    await call("PUT /v1/flags/f", { body: flag() });
+    const gone = ["400 invalid-request variant", "Must be the name of one of the variants."];
+    expect(await wrong("f/overrides/u", { variant: "gone" })).toEqual(gone);
     const raw = async (text: string) => problem(await call("PUT /v1/flags", { raw: text, headers: { "content-type": "application/json" } }));
     expect(await raw('{"flags":{"a":1,"a":2}}')).toBe("400 malformed-json a");
     expect(await raw("{1:2}")).toBe("400 malformed-json");

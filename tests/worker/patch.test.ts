@@ -2,7 +2,7 @@
 import cases from "json-patch-test-suite/tests.json";
 import specification from "json-patch-test-suite/spec_tests.json";
 import { beforeAll, expect, test } from "vitest";
-import { call, fresh } from "./client.ts";
+import { call, fresh, problem } from "./client.ts";
 
 interface Case {
   comment?: string;
@@ -40,6 +40,17 @@ test.each(usable.map((one, id) => [id, one.comment ?? JSON.stringify(one.patch),
     expect([400, 409], answer.text).toContain(answer.status);
     expect(stored).toEqual(doc);
   }
+});
+
+test.each([
+  ['{"op":"add"}', "400 invalid-request", "The body must be an array of operations."],
+  ['[{"op":"add","path":"/a"}]', "400 invalid-request 0/value", "Required."],
+  ['[{"op":"test","path":"","value":{}},{"op":"spam","path":"/a"}]', "400 invalid-request 1/op", "Must be one of: add, remove, replace, move, copy, test."],
+  ['[{"op":"remove","path":"a"}]', "400 invalid-request 0/path", 'Must be a JSON Pointer, such as "/a/0" (RFC 6901).'],
+  ["[7]", "400 invalid-request 0", "Must be an object."],
+])("%s is told what is wrong", async (raw, expected, detail) => {
+  const answer = await patch(0, raw);
+  expect([problem(answer), answer.body.detail]).toEqual([expected, detail]);
 });
 
 test("a member that stands twice in an operation is refused", async () => {

@@ -96,6 +96,9 @@ describe("the contract", () => {
     expect(problem(await put(key, "x", "?ttlSeconds=0"))).toBe("400 invalid-request ttlSeconds");
     expect(problem(await put("x".repeat(257), "x"))).toBe("400 invalid-request key");
     expect(problem(await put(key, "x".repeat(8 * 1024 * 1024 + 1)))).toBe("413 too-large");
+    for (const type of [`text/${"x".repeat(252)}`, "text/\u00e9", "text/a\tb"]) {
+      expect(problem(await put(key, "x", "", { headers: { "content-type": type } }))).toBe("400 invalid-request Content-Type");
+    }
     expect(problem(await get(key))).toBe("404 not-found");
   });
 });

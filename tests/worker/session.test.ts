@@ -132,6 +132,15 @@ describe("create", () => {
     const valid = await Promise.all(issued.map(({ token }) => isValid(token)));
     expect(valid).toEqual([false, false, true, true]);
   });
+
+  test.each(["five", "-1", "1.5", "4294967296"])("is refused where the cap is %j, and what there is goes on", async (cap) => {
+    const { token } = await issue();
+    const headers = { "x-test-env": JSON.stringify({ SESSIONS_PER_USER_MAX: cap }) };
+    const refused = await call("POST /v1/sessions", { headers, body: { userId: fresh("capped") } });
+    expect(problem(refused)).toBe("503 not-configured");
+    expect(refused.body.detail).toContain("SESSIONS_PER_USER_MAX");
+    expect((await verify(token, { headers })).status).toBe(200);
+  });
 });
 
 describe("verify", () => {

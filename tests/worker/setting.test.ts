@@ -29,6 +29,19 @@ describe("while KV answers", () => {
     expect(answer.body).toEqual({ value: { a: { x: 1, y: 2 }, list: [1], nothing: null, more: true }, source: "stored" });
   });
 
+  test("the tag is that of what is stored, whatever the default", async () => {
+    const name = fresh("setting");
+    const read = (query: string, headers = {}) => call(`GET /v1/settings/${name}${query}`, { headers });
+    const absent = await read(withDefault({ a: 1 }));
+    expect([absent.status, absent.headers.get("etag")]).toEqual([200, null]);
+    expect(problem(await read(withDefault({ a: 1 }), { "if-match": "*" }))).toBe("412 precondition-failed");
+    const stored = (await call(`PUT /v1/settings/${name}`, { body: { b: 2 } })).headers.get("etag")!;
+    const tag = (await read(withDefault({ a: 1 }))).headers.get("etag")!;
+    expect(tag).toBe(stored);
+    expect((await read(withDefault({ a: 1 }), { "if-none-match": tag })).status).toBe(304);
+    expect((await call(`PUT /v1/settings/${name}`, { body: { b: 3 }, headers: { "if-match": tag } })).status).toBe(200);
+  });
+
   test("nothing stored is the default, and 404 without one", async () => {
     const name = fresh("setting");
     expect((await get(name, {}, withDefault({ limit: 1 }))).body).toEqual({ value: { limit: 1 }, source: "default" });

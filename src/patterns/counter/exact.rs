@@ -6,7 +6,9 @@
 //! - A sum beyond ±[`VALUE_MAX`] is refused and changes nothing.
 //! - A reset keeps the keys: an increment of before it, sent again, gets its old answer and does not count.
 //! - A snapshot goes to KV at most once a second, by alarm, so it survives the object's eviction.
-//! - The object forgets itself when it has neither a value nor keys: an empty one answers the same.
+//! - Lists show what has a snapshot: every counter something was added to, also at zero, until it is reset.
+//! - The object forgets itself, and its snapshot goes, after an hour or more with neither a value nor keys: an empty one
+//!   answers the same.
 //!
 //! Cost: 1 object call; reading the snapshot 1 KV read.
 //! Source of the key's rules: draft-ietf-httpapi-idempotency-key-header-07.
@@ -36,6 +38,9 @@ const PURGE_MILLIS: u64 = 3_600_000;
 pub struct State {
     /// The value.
     pub value: i64,
+    /// Whether anything was added since the last reset.
+    #[serde(default)]
+    pub is_used: bool,
     /// Idempotency keys remembered.
     pub keys: u32,
     /// Whether the snapshot in KV is behind.
@@ -44,6 +49,26 @@ pub struct State {
     pub snapshot_at: Timestamp,
     /// When old keys were last cleaned up.
     pub purged_at: Timestamp,
+}
+
+impl State {
+    /// What the snapshot has to say; nothing when there has to be none.
+    pub fn listed(&self) -> Option<i64> {
+        // Those stored before `is_used` was do not have it.
+        (self.is_used || self.value != 0).then_some(self.value)
+    }
+
+    /// At zero, and as if nothing had been added; the keys stay.
+    #[must_use]
+    pub fn reset(&self) -> Self {
+        self.set(0, false)
+    }
+
+    /// With this value, and the snapshot due if it is another than what that says.
+    fn set(&self, value: i64, is_used: bool) -> Self {
+        let next = Self { value, is_used, ..self.clone() };
+        Self { is_snapshot_due: self.is_snapshot_due || next.listed() != self.listed(), ..next }
+    }
 }
 
 /// What is asked of the object.
@@ -107,7 +132,7 @@ pub fn decide(state: &State, seen: Option<Seen>, request: &Request, now: Timesta
     let unchanged = |answer| Decision { state: state.clone(), answer, remember: None };
     match request {
         Request::Read => unchanged(Answer::Value { value: state.value }),
-        Request::Reset => Decision { state: with_value(state, 0), answer: Answer::Value { value: 0 }, remember: None },
+        Request::Reset => Decision { state: state.reset(), answer: Answer::Value { value: 0 }, remember: None },
         Request::Add { delta, key } => {
             let fresh = seen.filter(|seen| !is_old(seen.at, now));
             if let Some(seen) = fresh.filter(|_| key.is_some()) {
@@ -118,7 +143,7 @@ pub fn decide(state: &State, seen: Option<Seen>, request: &Request, now: Timesta
             let Some(value) = sum.filter(|_| delta.checked_abs().is_some_and(|size| size <= VALUE_MAX)) else {
                 return unchanged(Answer::OutOfRange);
             };
-            let mut next = with_value(state, value);
+            let mut next = state.set(value, true);
             if key.is_none() {
                 return Decision { state: next, answer: Answer::Value { value }, remember: None };
             }
@@ -135,11 +160,6 @@ pub fn decide(state: &State, seen: Option<Seen>, request: &Request, now: Timesta
     }
 }
 
-fn with_value(state: &State, value: i64) -> State {
-    let is_snapshot_due = state.is_snapshot_due || value != state.value;
-    State { value, is_snapshot_due, ..state.clone() }
-}
-
 fn is_old(at: Timestamp, now: Timestamp) -> bool {
     now >= at.plus_seconds(KEY_SECONDS)
 }
@@ -147,8 +167,8 @@ fn is_old(at: Timestamp, now: Timestamp) -> bool {
 /// What the alarm has to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Chores {
-    /// Write this value to KV.
-    pub snapshot: Option<i64>,
+    /// Nobody used it for long: [`State::reset`] it, so that the snapshot goes before the rest does.
+    pub unlist: bool,
     /// Forget keys remembered at or before this moment.
     pub purge: Option<Timestamp>,
     /// Forget everything: nothing is kept that an empty object would not answer.
@@ -157,10 +177,10 @@ pub struct Chores {
 
 /// What is due at `now`.
 pub fn chores(state: &State, now: Timestamp) -> Chores {
-    let snapshot = state.is_snapshot_due.then_some(state.value);
     let is_purge_due = state.keys > 0 && now >= state.purged_at.plus_millis(PURGE_MILLIS);
     let purge = is_purge_due.then(|| Timestamp::from_millis(now.millis().saturating_sub(KEY_SECONDS * 1000)));
-    Chores { snapshot, purge, forget: state.value == 0 && state.keys == 0 && snapshot.is_none() }
+    let is_idle = state.value == 0 && state.keys == 0 && !state.is_snapshot_due;
+    Chores { unlist: is_idle && state.is_used, purge, forget: is_idle && !state.is_used }
 }
 
 /// When the alarm must go off next; nothing when there is nothing to do.

@@ -12,6 +12,9 @@
 //! The store given should not retry by itself: a write that was given up may land after a newer one, and only who
 //! knows of the failure can make that harmless.
 //!
+//! Only what an isolate holds unwritten is kept from overflowing: an increment beyond ±[`VALUE_MAX`] there is refused. No
+//! writer knows the total, so that is not checked; a reading is brought into the same range.
+//!
 //! A reading lags by the unwritten second and by what KV's lists lag ([`LAG_SECONDS`], as documented; "or more").
 //!
 //! A shard belongs to one hour and is never written after it (and ten minutes' grace), so a finished hour can be

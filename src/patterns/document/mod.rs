@@ -289,14 +289,21 @@ impl<S: Store + Clone + 'static> Documents<S> {
         }
     }
 
-    /// A page of at most `limit` documents, 1 to 1000; fewer where copies lie between them. The cursor is not yet fit for strangers: seal it to tenant and collection. One list.
+    /// A page of at most `limit` documents, 1 to 1000; fewer where copies lie between them. The cursor is not yet fit for
+    /// strangers: seal it to tenant and collection. One list.
     ///
     /// # Errors
     ///
     /// KV failed, or the cursor is not one of this list.
-    pub async fn list(&self, limit: u32, cursor: Option<&str>, now: Timestamp) -> Result<Listing, kv::Error> {
+    pub async fn list(
+        &self,
+        schema: &impl Migrate,
+        limit: u32,
+        cursor: Option<&str>,
+        now: Timestamp,
+    ) -> Result<Listing, kv::Error> {
         let pairs = self.pairs(limit, cursor).await?;
-        let summaries = pairs.pairs.into_iter().filter_map(record::Pair::summary);
+        let summaries = pairs.pairs.into_iter().filter_map(|pair| pair.summary(schema.version()));
         // KV may keep what has ended for another minute.
         let items = summaries.filter(|summary| summary.expires_at.is_none_or(|expires_at| now < expires_at)).collect();
         Ok(Listing { items, cursor: pairs.cursor })

@@ -135,18 +135,21 @@ impl Pair {
         self.own.as_ref().or(self.copy.as_ref()).map(|metadata| metadata.id.clone()).or_else(|| unescape(&self.segment))
     }
 
-    /// The copy, if it is one of this original.
-    pub(super) fn valid_copy(&self) -> Option<&Metadata> {
+    /// The newest that counts under a schema of `version`: the copy, if it is one of this original and of no version
+    /// that was taken back since, otherwise the original.
+    pub(super) fn newest(&self, version: u32) -> Option<&Metadata> {
         let own = self.own.as_ref()?;
-        self.copy.as_ref().filter(|copy| copy.stamp == own.stamp && copy.version > own.version)
+        let counts =
+            |copy: &&Metadata| copy.stamp == own.stamp && copy.version > own.version && copy.version <= version;
+        self.copy.as_ref().filter(counts).or(Some(own))
     }
 
-    pub(super) fn summary(self) -> Option<Summary> {
+    pub(super) fn summary(self, version: u32) -> Option<Summary> {
         if !self.has_own {
             return None;
         }
         let own = self.own.as_ref();
-        let newest = self.valid_copy().or(own);
+        let newest = self.newest(version);
         Some(Summary {
             id: self.id()?,
             version: newest.map(|metadata| metadata.version),

@@ -97,13 +97,55 @@ enum Type {
     Boolean,
 }
 
-/// A migration as it is sent.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// The kinds of steps, as they are sent.
+const KINDS: [&str; 6] = ["rename", "add", "remove", "move", "convert", "wrap"];
+
+/// An object as it was sent, whose members are taken one by one.
 struct Sent {
-    from: u32,
-    to: u32,
-    steps: Vec<Value>,
+    place: String,
+    members: Map<String, Value>,
+}
+
+impl Sent {
+    fn of(place: String, value: Value) -> Result<Self, SchemaError> {
+        match value {
+            Value::Object(members) => Ok(Self { place, members }),
+            _ => refuse(place, "must be an object"),
+        }
+    }
+
+    fn at(&self, name: &str) -> String {
+        format!("{}/{name}", self.place)
+    }
+
+    fn take(&mut self, name: &str) -> Result<Value, SchemaError> {
+        self.members.remove(name).map_or_else(|| refuse(self.at(name), "is missing"), Ok)
+    }
+
+    fn text(&mut self, name: &str) -> Result<String, SchemaError> {
+        match self.take(name)? {
+            Value::String(text) => Ok(text),
+            _ => refuse(self.at(name), "must be a string"),
+        }
+    }
+
+    fn version(&mut self, name: &str) -> Result<u32, SchemaError> {
+        let version = self.take(name)?.as_u64().and_then(|version| u32::try_from(version).ok());
+        version.map_or_else(|| refuse(self.at(name), "must be the number of a version"), Ok)
+    }
+
+    fn kind(&mut self, name: &str) -> Result<Type, SchemaError> {
+        match self.text(name)?.as_str() {
+            "string" => Ok(Type::String),
+            "number" => Ok(Type::Number),
+            "boolean" => Ok(Type::Boolean),
+            _ => refuse(self.at(name), "must be string, number or boolean"),
+        }
+    }
+
+    fn finish(self) -> Result<(), SchemaError> {
+        self.members.keys().next().map_or(Ok(()), |name| refuse(self.at(name), "is unknown"))
+    }
 }
 
 fn refuse<T>(field: impl Into<String>, expected: impl Into<String>) -> Result<T, SchemaError> {
@@ -128,16 +170,16 @@ impl Collection {
         let mut chain: Vec<Option<Vec<Step>>> = (1..version).map(|_| None).collect();
         for (index, item) in sent.into_iter().enumerate() {
             let field = format!("migrations/{index}");
-            let Ok(sent) = serde_json::from_value::<Sent>(item) else {
-                return refuse(field, "must be an object with from, to and steps, and nothing else");
-            };
-            if sent.from.checked_add(1) != Some(sent.to) {
+            let mut sent = Sent::of(field.clone(), item)?;
+            let (from, to, steps) = (sent.version("from")?, sent.version("to")?, sent.take("steps")?);
+            sent.finish()?;
+            if from.checked_add(1) != Some(to) {
                 return refuse(field, "must lead from one version to the next, \"to\" being \"from\" plus 1");
             }
-            let place = sent.from.checked_sub(1).and_then(|place| chain.get_mut(place as usize));
+            let place = from.checked_sub(1).and_then(|place| chain.get_mut(place as usize));
             let Some(place) = place else { return refuse(field, format!("must lie between version 1 and {version}")) };
-            if place.replace(read_steps(&field, sent.steps)?).is_some() {
-                return refuse(field, format!("is a second migration from version {}", sent.from));
+            if place.replace(read_steps(&format!("{field}/steps"), steps)?).is_some() {
+                return refuse(field, format!("is a second migration from version {from}"));
             }
         }
         if let Some(gap) = chain.iter().position(Option::is_none) {
@@ -181,17 +223,16 @@ impl Migrate for Collection {
     }
 }
 
-fn read_steps(field: &str, sent: Vec<Value>) -> Result<Vec<Step>, SchemaError> {
+fn read_steps(field: &str, sent: Value) -> Result<Vec<Step>, SchemaError> {
+    let Value::Array(sent) = sent else { return refuse(field, "must be an array") };
     if sent.len() > STEPS_MAX {
-        return refuse(format!("{field}/steps"), format!("must have at most {STEPS_MAX} items"));
+        return refuse(field, format!("must have at most {STEPS_MAX} items"));
     }
     let mut steps = Vec::with_capacity(sent.len());
     let mut history = History::default();
     for (index, item) in sent.into_iter().enumerate() {
-        let field = format!("{field}/steps/{index}");
-        let Ok(step) = serde_json::from_value::<Step>(item) else {
-            return refuse(field, "must have one key: rename, add, remove, move, convert or wrap, with its fields");
-        };
+        let field = format!("{field}/{index}");
+        let step = Step::read(&field, item)?;
         step.check().or_else(|expected| refuse(&field, expected))?;
         history.take(&step).or_else(|expected| refuse(&field, expected))?;
         steps.push(step);
@@ -262,6 +303,27 @@ fn check_name(name: &str) -> Result<(), String> {
 }
 
 impl Step {
+    /// By hand, because the derived reader does not say which member is wrong.
+    fn read(field: &str, item: Value) -> Result<Self, SchemaError> {
+        let one_key = || refuse(field, "must have one key: rename, add, remove, move, convert or wrap");
+        let Value::Object(kinds) = item else { return one_key() };
+        let mut kinds = kinds.into_iter();
+        let (Some((kind, members)), None) = (kinds.next(), kinds.next()) else { return one_key() };
+        if !KINDS.contains(&kind.as_str()) {
+            return one_key();
+        }
+        let mut sent = Sent::of(format!("{field}/{kind}"), members)?;
+        let step = match kind.as_str() {
+            "rename" => Self::Rename { from: sent.text("from")?, to: sent.text("to")? },
+            "add" => Self::Add { field: sent.text("field")?, default: sent.take("default")? },
+            "remove" => Self::Remove { field: sent.text("field")? },
+            "move" => Self::Move { from: sent.text("from")?, to: sent.text("to")? },
+            "convert" => Self::Convert { field: sent.text("field")?, to: sent.kind("to")? },
+            _ => Self::Wrap { field: sent.text("field")?, into: sent.text("into")? },
+        };
+        sent.finish().map(|()| step)
+    }
+
     fn check(&self) -> Result<(), String> {
         match self {
             Self::Rename { from, to } if from == to => Err("\"from\" and \"to\" are the same".to_owned()),
@@ -277,6 +339,9 @@ impl Step {
                 let (source, target) = (segments(from).ok_or_else(wrong)?, segments(to).ok_or_else(wrong)?);
                 if target.starts_with(&source) {
                     return Err("a value cannot be moved into itself".to_owned());
+                }
+                if source.starts_with(&target) {
+                    return Err("a value cannot be moved to where it lies: the object around it is there".to_owned());
                 }
                 source.iter().chain(&target).try_for_each(|segment| check_name(segment))
             }

@@ -88,7 +88,7 @@ impl<S: Store + Clone + 'static> Documents<S> {
             }
             report.scanned += 1;
             // Unreadable metadata says nothing about the record, so that is read.
-            let version = pair.valid_copy().or(pair.own.as_ref()).map(|newest| newest.version);
+            let version = pair.newest(schema.version()).map(|newest| newest.version);
             *report.versions.entry(version.unwrap_or(0)).or_default() += 1;
             if version.is_none_or(|version| version < schema.version()) {
                 behind.push(id);

@@ -32,16 +32,16 @@ pub const CONTEXT: Bounds = Bounds { bytes: 256 << 10, nodes: 10_000, depth: 32,
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TooLarge {
     /// More text and nodes than allowed.
-    #[error("larger than {0} bytes")]
+    #[error("is larger than {0} bytes")]
     Bytes(usize),
     /// More values than allowed.
-    #[error("more than {0} values")]
+    #[error("has more than {0} values")]
     Nodes(usize),
     /// Nested deeper than allowed.
-    #[error("nested deeper than {0} levels")]
+    #[error("is nested deeper than {0} levels")]
     Depth(usize),
     /// One string longer than allowed.
-    #[error("a string longer than {0} bytes")]
+    #[error("has a string longer than {0} bytes")]
     StringBytes(usize),
 }
 

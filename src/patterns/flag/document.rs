@@ -47,6 +47,21 @@ impl Problem {
     pub(super) fn new(path: impl Into<String>, message: impl fmt::Display) -> Self {
         Self { path: path.into(), message: message.to_string() }
     }
+
+    /// The same, told to who sent `member` of a body that became what lies at `place`; the body itself where the name is
+    /// empty. What lies elsewhere stays told by its place in the document.
+    #[must_use]
+    pub fn within(self, place: &str, member: &str) -> Self {
+        let path = match self.path.strip_prefix(place) {
+            Some("") => member.to_owned(),
+            Some(rest) if rest.starts_with('/') => {
+                let path = [member, rest].concat();
+                path.strip_prefix('/').unwrap_or(&path).to_owned()
+            }
+            _ => self.path,
+        };
+        Self { path, ..self }
+    }
 }
 
 impl fmt::Display for Problem {
@@ -157,7 +172,7 @@ impl FlagSet {
 }
 
 fn read(document: &Value) -> Result<(FlagSet, Problems), Problem> {
-    DOCUMENT.check(document).map_err(|error| Problem::new("", error))?;
+    DOCUMENT.check(document).map_err(|error| Problem::new("", format_args!("the document {error}")))?;
     let members = object(document, "")?;
     let mut problems = Problems::default();
     known_members(members, "", &["$schema", "$evaluators", "flags", "metadata", "settings"], &mut problems);
@@ -205,12 +220,12 @@ fn settings(value: Option<&Value>, problems: &mut Problems) -> Result<Settings, 
         Some(name) => name
             .as_str()
             .and_then(HashGeneration::from_name)
-            .ok_or_else(|| Problem::new("/settings/bucketing", "one of \"v1\", \"v2\", \"v3\""))?,
+            .ok_or_else(|| Problem::new("/settings/bucketing", "must be one of \"v1\", \"v2\", \"v3\""))?,
     };
     let serve_default_when_disabled = match members.get("serveDefaultWhenDisabled") {
         None => false,
         Some(Value::Bool(serve)) => *serve,
-        Some(_) => return Err(Problem::new("/settings/serveDefaultWhenDisabled", "true or false")),
+        Some(_) => return Err(Problem::new("/settings/serveDefaultWhenDisabled", "must be true or false")),
     };
     Ok(Settings { bucketing, serve_default_when_disabled })
 }
@@ -229,14 +244,17 @@ fn flag(
     let enabled = match members.get("state").and_then(Value::as_str) {
         Some("ENABLED") => true,
         Some("DISABLED") => false,
-        _ => return Err(Problem::new(format!("{path}/state"), "\"ENABLED\" or \"DISABLED\"")),
+        _ => return Err(Problem::new(format!("{path}/state"), "must be \"ENABLED\" or \"DISABLED\"")),
     };
     let variants = variants(members.get("variants"), path, problems)?;
     let default_variant = match members.get("defaultVariant") {
         None | Some(Value::Null) => None,
         Some(Value::String(name)) if variants.contains_key(name) => Some(name.clone()),
         Some(_) => {
-            return Err(Problem::new(format!("{path}/defaultVariant"), "the name of one of the variants, or null"));
+            return Err(Problem::new(
+                format!("{path}/defaultVariant"),
+                "must be the name of one of the variants, or null",
+            ));
         }
     };
     let overrides = overrides(members.get("overrides"), path, &variants)?;
@@ -249,7 +267,7 @@ fn flag(
 fn variants(value: Option<&Value>, path: &str, problems: &mut Problems) -> Result<Map<String, Value>, Problem> {
     let path = format!("{path}/variants");
     let variants = value.and_then(Value::as_object).filter(|variants| !variants.is_empty());
-    let variants = variants.ok_or_else(|| Problem::new(&path, "an object with at least one variant"))?;
+    let variants = variants.ok_or_else(|| Problem::new(&path, "must be an object with at least one variant"))?;
     at_most(MAX_VARIANTS, variants.len(), &path)?;
     let mut first = None;
     for (name, value) in variants {
@@ -291,7 +309,7 @@ fn overrides(
         let place = format!("{path}/{}", pointer_token(user));
         check_name(user, &place)?;
         let variant = variant.as_str().filter(|variant| variants.contains_key(*variant));
-        let variant = variant.ok_or_else(|| Problem::new(place, "the name of one of the variants"))?;
+        let variant = variant.ok_or_else(|| Problem::new(place, "must be the name of one of the variants"))?;
         Ok((user.clone(), variant.to_owned()))
     });
     checked.collect()
@@ -333,22 +351,22 @@ fn targeting(
 fn metadata(value: Option<&Value>, path: &str) -> Result<Map<String, Value>, Problem> {
     let Some(value) = value else { return Ok(Map::new()) };
     let members = object(value, path)?;
-    METADATA.check(value).map_err(|error| Problem::new(path, error))?;
+    METADATA.check(value).map_err(|error| Problem::new(path, format_args!("the metadata {error}")))?;
     let nested = members.iter().find(|(_, value)| value.is_null() || value.is_array() || value.is_object());
     match nested {
         Some((name, _)) => {
-            Err(Problem::new(format!("{path}/{}", pointer_token(name)), "a boolean, a string or a number"))
+            Err(Problem::new(format!("{path}/{}", pointer_token(name)), "must be a boolean, a string or a number"))
         }
         None => Ok(members.clone()),
     }
 }
 
 pub(super) fn object<'v>(value: &'v Value, path: &str) -> Result<&'v Map<String, Value>, Problem> {
-    value.as_object().ok_or_else(|| Problem::new(path, "an object is expected"))
+    value.as_object().ok_or_else(|| Problem::new(path, "must be an object"))
 }
 
 pub(super) fn at_most(limit: usize, count: usize, path: &str) -> Result<(), Problem> {
-    if count > limit { Err(Problem::new(path, format_args!("at most {limit} entries"))) } else { Ok(()) }
+    if count > limit { Err(Problem::new(path, format_args!("must have at most {limit} entries"))) } else { Ok(()) }
 }
 
 /// A name is 1 to 256 bytes without control characters, as ids are everywhere in this API.
@@ -362,6 +380,6 @@ pub(super) fn check_name(name: &str, path: &str) -> Result<(), Problem> {
 /// A member nobody reads is most often a misspelled one.
 fn known_members(members: &Map<String, Value>, path: &str, known: &[&str], problems: &mut Problems) {
     for name in members.keys().filter(|name| !known.contains(&name.as_str())) {
-        problems.push(Problem::new(format!("{path}/{}", pointer_token(name)), "an unknown member"));
+        problems.push(Problem::new(format!("{path}/{}", pointer_token(name)), "unknown member"));
     }
 }

@@ -6,6 +6,8 @@
 use serde_json::{Map, Value};
 use thiserror::Error as ThisError;
 
+use super::logic::pointer_token;
+
 /// What is to change.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Edit {
@@ -39,6 +41,21 @@ pub enum Edit {
         /// The user's targeting key.
         user: String,
     },
+}
+
+impl Edit {
+    /// Where in the document lies what the caller sent, and the member of the body that held it (empty: the body did).
+    /// Nothing where the body was the document, or there was none.
+    pub fn place(&self) -> Option<(String, &'static str)> {
+        match self {
+            Self::PutFlag { key, .. } => Some((format!("/flags/{}", pointer_token(key)), "")),
+            Self::PutOverride { key, user, .. } => {
+                let place = format!("/flags/{}/overrides/{}", pointer_token(key), pointer_token(user));
+                Some((place, "variant"))
+            }
+            Self::Replace(_) | Self::RemoveFlag { .. } | Self::RemoveOverride { .. } => None,
+        }
+    }
 }
 
 /// Why an edit is not possible.

@@ -22,7 +22,7 @@ pub struct EvaluationContext {
 }
 
 /// Why a context is refused (`INVALID_CONTEXT`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ContextError {
     /// Contexts are JSON objects.
     #[error("the context is not an object")]
@@ -31,8 +31,18 @@ pub enum ContextError {
     #[error("the targetingKey is not a string")]
     TargetingKeyIsNotText,
     /// Beyond [`CONTEXT`].
-    #[error("the context is {0}")]
-    TooLarge(#[from] TooLarge),
+    #[error("the context {0}")]
+    TooLarge(TooLarge),
+    /// One member alone is beyond [`CONTEXT`].
+    #[error("the context's member {0:?} {1}")]
+    MemberTooLarge(String, TooLarge),
+}
+
+impl ContextError {
+    fn too_large(fields: &Map<String, Value>, error: TooLarge) -> Self {
+        let beyond = fields.iter().find_map(|(name, value)| Some((name, CONTEXT.check(value).err()?)));
+        beyond.map_or(Self::TooLarge(error), |(name, error)| Self::MemberTooLarge(name.clone(), error))
+    }
 }
 
 impl EvaluationContext {
@@ -41,8 +51,9 @@ impl EvaluationContext {
     /// # Errors
     /// See [`ContextError`].
     pub fn new(value: Value) -> Result<Self, ContextError> {
-        CONTEXT.check(&value)?;
+        let bounds = CONTEXT.check(&value);
         let Value::Object(fields) = value else { return Err(ContextError::NotAnObject) };
+        bounds.map_err(|error| ContextError::too_large(&fields, error))?;
         match fields.get("targetingKey") {
             None | Some(Value::Null | Value::String(_)) => Ok(Self { fields }),
             Some(_) => Err(ContextError::TargetingKeyIsNotText),

@@ -99,14 +99,13 @@ impl Counter {
         Ok(())
     }
 
-    async fn snapshot(&self, record: &Record, value: i64, now: Timestamp) -> Result<()> {
+    async fn snapshot(&self, record: &Record, listed: Option<i64>, now: Timestamp) -> Result<()> {
         let (Ok(tenant), Some(store)) = (Tenant::new(&record.tenant), WorkersKv::bound(&self.env, "COUNTERS")) else {
             return Ok(());
         };
-        let written = if value == 0 && record.state.keys == 0 {
-            exact::delete_snapshot(&store, &tenant, &record.name).await
-        } else {
-            exact::write_snapshot(&store, &tenant, &record.name, value, now).await
+        let written = match listed {
+            Some(value) => exact::write_snapshot(&store, &tenant, &record.name, value, now).await,
+            None => exact::delete_snapshot(&store, &tenant, &record.name).await,
         };
         written.map_err(|error| worker::Error::from(error.to_string()))
     }
@@ -149,11 +148,16 @@ impl DurableObject for Counter {
             record.state.purged_at = now;
             self.kept.save(&record)?;
         }
-        if let Some(value) = chores.snapshot {
-            self.snapshot(&record, value, now).await?;
+        if chores.unlist {
+            record.state = record.state.reset();
+            self.kept.save(&record)?;
+        }
+        if record.state.is_snapshot_due {
+            let listed = record.state.listed();
+            self.snapshot(&record, listed, now).await?;
             // Requests came between: only what was written is no longer due.
             record = self.kept.load::<Record>()?.unwrap_or_default();
-            record.state.is_snapshot_due = record.state.value != value;
+            record.state.is_snapshot_due = record.state.listed() != listed;
             record.state.snapshot_at = now;
             self.kept.save(&record)?;
         }
