@@ -71,7 +71,7 @@ export function requestHead(request) {
 }
 
 /** So much of a body that is too large is still read: a client that may not end its sentence does not hear the answer. */
-const DISCARDED_BYTES_MAX = 64 * 1024 * 1024;
+const DISCARDED_BYTES_MAX = 8 * 1024 * 1024;
 
 /** The body's bytes, or null when it has more than `limit`. */
 export async function requestBody(request, limit) {

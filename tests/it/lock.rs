@@ -195,7 +195,7 @@ fn the_queue_is_bounded() {
     }
     assert_eq!(
         object.ask(&acquire("b", 10, 20, None), START),
-        (Answer::QueueFull { owner: Some("a".to_owned()) }, None)
+        (Answer::QueueFull { owner: Some("owner of a".to_owned()) }, None)
     );
 }
 

@@ -75,7 +75,7 @@ describe("documents", () => {
     }
     expect((await call("DELETE /v1/flags/f/overrides/default")).status).toBe(204);
     expect((await single("f", { targetingKey: "default" })).body.value).toBe(false);
-    expect(problem(await call("PUT /v1/flags/f/overrides/u", { body: { variant: "no" } }))).toBe("400 invalid-request /flags/f/overrides/u");
+    expect(problem(await call("PUT /v1/flags/f/overrides/u", { body: { variant: "no" } }))).toBe("400 invalid-request variant");
     expect(problem(await call("PUT /v1/flags/g/overrides/u", { body: { variant: "on" } }))).toBe("404 not-found");
     expect(problem(await call("PUT /v1/flags/f/overrides/u", { body: {} }))).toBe("400 invalid-request variant");
   });

@@ -67,7 +67,7 @@ describe.each(operations.map((operation) => [operation.id, operation] as const))
       const example = await examples[operation.id]!();
       const [get, head] = [await call(route(operation, example), example), await call(route({ ...operation, method: "HEAD" }, example), example)];
       expect([head.status, head.text]).toEqual([get.status, ""]);
-      expect([...head.headers.keys()]).toEqual([...get.headers.keys()]);
+      expect([...head.headers.keys()].filter((name) => name !== "content-length")).toEqual([...get.headers.keys()]);
     });
   }
 
