@@ -83,8 +83,9 @@ async function count(call) {
   }
 }
 
+// Windows begin at their multiples: one of an hour would end in the middle of some run.
 const putPolicy = (call, name, limit) =>
-  call({ method: "PUT", path: `/v1/rate-limits/${name}`, body: { limit, windowSeconds: 3600, algorithm: "fixed-window" } });
+  call({ method: "PUT", path: `/v1/rate-limits/${name}`, body: { limit, windowSeconds: 2_592_000, algorithm: "fixed-window" } });
 
 /** A policy of one unit, used up by every identifier; each isolate knows it. */
 async function useUp(call) {
