@@ -1,7 +1,7 @@
 //! Work that several requests wait for, each on a promise of its own.
 //!
 //! A request may do no I/O, and make no answer, in the context of another one. What is chained to a promise that this request
-//! has made comes back to it, whoever resolves it, as long as the runtime can tell whose promise it is; [`glue::follow`] makes
+//! has made comes back to it, whoever resolves it, as long as the runtime can tell whose promise it is; `glue::follow` makes
 //! one of which it always can. What is chained to the work's own promise comes back only until the engine has optimized the
 //! code that makes such promises (`tests/recovery`; Vitest's runner switches `handle_cross_request_promise_resolution` off).
 

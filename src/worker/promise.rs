@@ -2,7 +2,7 @@
 //!
 //! `wasm_bindgen_futures::JsFuture` makes two JavaScript closures for every await, each registered for finalisation;
 //! here an await is a number. See docs/performance.md. The platform ends a request whose client has gone by never settling what
-//! it waits for; such awaits, and with them the request's futures, are given up after [`LIFE_MILLIS`].
+//! it waits for; such awaits, and with them the request's futures, are given up after `LIFE_MILLIS`.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};

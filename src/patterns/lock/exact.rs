@@ -5,7 +5,8 @@
 //!   the milliseconds of the grant times 2^20, so it also grows past what an object forgot, if the clock did not go
 //!   back by more than the day the object waits before it forgets.
 //! - **First come, first served** among those who wait and are still there: a waiter asks again every moment, one who
-//!   has not asked for [`WAITER_LOST_MILLIS`] is taken for gone, so a lock is never granted to nobody. At most
+//!   has not asked for [`WAITER_LOST_MILLIS`] is taken for gone. The platform may let a request go on whose client has left
+//!   (seen on workerd); that one may then get the lock, which nobody releases before its time is over. At most
 //!   [`WAITERS_MAX`] wait. Waiters are requests in flight: they are kept in memory and end with the object.
 //! - **Acquiring again** with the idempotency key of the present grant gives that grant again, with another lock id;
 //!   both ids hold it.
