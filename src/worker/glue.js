@@ -70,7 +70,7 @@ export function requestHead(request) {
   return head;
 }
 
-/** So much of a body that is too large is still read: a client that may not end its sentence does not hear the answer. */
+/** So much of a body beyond its limit is still read: a client that cannot send to its end may never see the answer. */
 const DISCARDED_BYTES_MAX = 8 * 1024 * 1024;
 
 /** The body's bytes, or null when it has more than `limit`. */
@@ -82,7 +82,7 @@ export async function requestBody(request, limit) {
   let total = 0;
   for await (const chunk of request.body) {
     total += chunk.byteLength;
-    if (total > DISCARDED_BYTES_MAX) return null;
+    if (total > limit + DISCARDED_BYTES_MAX) return null;
     if (total <= limit) chunks.push(chunk);
   }
   return total > limit ? null : joined(chunks, total);

@@ -127,6 +127,10 @@ it("hostile input is refused by name", async () => {
   expect(problem(await put("b/%00", "v"))).toBe("400 invalid-request key");
   expect(problem(await put("b/%FF", "v"))).toBe("400 invalid-request key");
   expect(problem(await put("b/k", new Uint8Array(10 * 1024 * 1024 + 1)))).toBe("413 too-large");
+  // Without a length, and larger than what is read of a body beyond its limit.
+  const nine = new Uint8Array(9 * 1024 * 1024).fill(1);
+  const stream = new ReadableStream({ start: (controller) => (controller.enqueue(nine), controller.close()) });
+  expect((await put("b/nine", stream)).status).toBe(204);
   expect((await call("PATCH /v1/cache/b/k")).status).toBe(405);
 });
 

@@ -5,9 +5,9 @@
 //! would if each held what the other needs: a limit of ten admits ten of any number at once.
 //!
 //! - **No overshoot**, ever: each count is exact by itself, and giving back returns at most what is still used of it.
-//! - **Not one transaction.** Until a refused check has given back, others may be refused for the units it holds, which
-//!   nobody remembers; when
-//!   giving back fails, they stay used until they come back by time. Both only ever refuse more.
+//! - **Not one transaction.** Until a refused check has given back, others may be refused for the units it holds (no
+//!   isolate remembers such a refusal); when giving back fails, they stay used until they come back by time. Both only ever
+//!   refuse more.
 //! - An identifier whose count cannot be had is decided by the policy's `onFailure`, the others by their counts.
 //!
 //! Cost: 1 object call per identifier; when one refuses, 1 more for each before it.

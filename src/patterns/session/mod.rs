@@ -79,6 +79,9 @@ pub const ABSOLUTE_SECONDS_DEFAULT: u64 = 604_800;
 
 /// Shortest time between two writes of one record, in milliseconds.
 const REFRESH_MILLIS: u64 = 60_000;
+/// For how long an isolate remembers a rotation, in milliseconds: KV may show it the old record, and hide the mark, for
+/// as long as its location keeps what it read.
+const ROTATION_MILLIS: u64 = 60_000;
 /// How many of its refreshes and rotations an isolate should remember: a minute's worth of a busy one, some 200 KB.
 pub const RECENT_MAX: usize = 1024;
 /// How long a revocation is remembered, in seconds: no session, brought back or not, lives longer.
@@ -274,7 +277,8 @@ impl<S: Store> Sessions<S> {
             Err(refusal) => return Ok(Rotation::Refused(refusal)),
         };
         let mark = self.revoked.key(&[old.tag().as_str(), &old.id()]);
-        if self.recent.get(mark.as_str()).is_some() {
+        // Not for ever: the request that put it may have ended in the middle, with the token as it was.
+        if self.recent.get(mark.as_str()).is_some_and(|at| now.millis_since(at) < ROTATION_MILLIS) {
             return Ok(Rotation::Refused(Refusal::Revoked));
         }
         // Before the first write, so that whoever comes with the same token meanwhile does not get a session too.
