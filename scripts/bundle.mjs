@@ -40,6 +40,13 @@ function fingerprint({ sources, args }) {
   return hash.digest("hex");
 }
 
+/** wasm-bindgen names a module once for each of its parts that imports it, which bundlers warn of. */
+function nameOnce({ folder }) {
+  const path = join(root, folder, "index.js");
+  const repeated = /(,"\.\/snippets\/[^"]+":[\w$]+)(?=\1)/g;
+  writeFileSync(path, readFileSync(path, "utf8").replaceAll(repeated, ""));
+}
+
 /** Takes what only a debugger reads, function names, and some size. The profile's `strip` would break the build instead. */
 async function shrink(worker, env) {
   if (worker !== WORKER) return;
@@ -58,6 +65,7 @@ async function bundle(worker) {
     const { program, env } = workerBuild();
     await run(program, worker.args, { env });
     if (!present()) throw new Problem(`The build ended without ${outputs(worker).join(" and ")}.`);
+    nameOnce(worker);
     await shrink(worker, env);
     writeFileSync(mark, sources);
   });

@@ -2,11 +2,10 @@
 // replaced before it is used again, and nobody goes on waiting for it: what was in flight there and is safe to repeat
 // (RFC 9110 §9.2.1) is done once more by the new instance, anything else is told 503 at once.
 //
-// The bundle's own default export calls Rust behind a Proxy per request and a Proxy per method call, which was a sixth of
-// the CPU of a small request (docs/performance.md). This keeps its rule, and its Durable Object classes.
-import Bundle from "../../build/index.js";
-
-export * from "../../build/index.js";
+// The bundle's own exports call Rust behind a Proxy per request or object and a Proxy per method call, which was a sixth of
+// the CPU of a small request (docs/performance.md). This keeps their rule and nothing else of them.
+import { DurableObject } from "cloudflare:workers";
+import * as bundle from "../../build/index.js";
 
 /** Kept by the bundle: `criticalError` says that the instance must not be used again. */
 const state = globalThis.__worker_init_state;
@@ -40,12 +39,12 @@ state.endedBy = (error) => {
   return true;
 };
 
-/** What the instance answers, or a promise of it. */
-function start(event, argument, env, ctx) {
+/** What `Exported`, as the bundle wraps it, answers to `call`, or a promise of it. */
+function start(Exported, ctx, env, call) {
   // The bundle starts a new instance when something is constructed after a trap, and only then.
-  if (trapped) new Bundle(ctx, env);
+  if (trapped) new Exported(ctx, env);
   try {
-    return Bundle.prototype[event].call({ env, ctx }, argument);
+    return call();
   } catch (error) {
     if (!state.endedBy(error)) throw error;
     return INTERRUPTED;
@@ -78,11 +77,13 @@ function interrupted(request) {
   return new Response(request.method === "HEAD" ? null : JSON.stringify(problem), { status: 503, headers });
 }
 
-function startFetch(request, env, ctx) {
-  // Read on demand by glue.js: for `worker::Request`, which would have it parsed for every request, it is not there.
-  Object.defineProperty(request, "cf", { value: undefined, configurable: true });
-  return start("fetch", request, env, ctx);
-}
+const Worker = bundle.default;
+const rust = Worker.prototype;
+
+/** What Rust reads of a request: the runtime's getters are calls into it, and `cf` is parsed when it is read. */
+const seen = (request) => ({ method: request.method, url: request.url, headers: request.headers, whole: request });
+
+const startFetch = (request, env, ctx) => start(Worker, ctx, env, () => rust.fetch.call({ env, ctx }, seen(request)));
 
 async function finishFetch(started, request, env, ctx) {
   let answer = await settled(started);
@@ -96,7 +97,46 @@ export default {
     return started instanceof Response ? started : finishFetch(started, request, env, ctx);
   },
   async scheduled(event, env, ctx) {
-    const ended = await settled(start("scheduled", event, env, ctx));
+    const ended = await settled(start(Worker, ctx, env, () => rust.scheduled.call({ env, ctx }, event)));
     if (ended === INTERRUPTED) throw new Error("The scheduled work was interrupted; the next run goes on where it stopped.");
   },
 };
+
+/**
+ * A class of objects, by Rust's. They are asked by RPC, text for text: a request and a response of their own would cost more
+ * than what most of them decide.
+ */
+function objects(Exported) {
+  const Rust = Exported.prototype.constructor;
+  return class extends DurableObject {
+    #object;
+    #instanceId;
+
+    #start(method, argument) {
+      return start(Exported, this.ctx, this.env, () => {
+        // One of an instance that is over is made anew: what counts is stored.
+        if (this.#instanceId !== state.instanceId) {
+          this.#object = new Rust(this.ctx, this.env);
+          this.#instanceId = state.instanceId;
+        }
+        return this.#object[method](argument);
+      });
+    }
+
+    async ask(call) {
+      const answer = await settled(this.#start("ask", call));
+      if (answer === INTERRUPTED) throw new Error("The object was interrupted.");
+      return answer;
+    }
+
+    async alarm() {
+      const ended = await settled(this.#start("alarm"));
+      if (ended === INTERRUPTED) throw new Error("The alarm was interrupted; the platform tries it again.");
+    }
+  };
+}
+
+export const Counter = objects(bundle.Counter);
+export const Limiter = objects(bundle.Limiter);
+export const Lock = objects(bundle.Lock);
+export const Preference = objects(bundle.Preference);

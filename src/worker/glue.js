@@ -22,13 +22,11 @@ globalThis.queueMicrotask = (callback) => {
   });
 };
 
-// `worker::Request` reads `cf` of every request, for which the runtime parses JSON; hardly any route wants it, so entry.js
-// hides it on the request and it is read here, on demand.
-const platformCf = Object.getOwnPropertyDescriptor(Request.prototype, "cf");
+// A request comes from entry.js as `{ method, url, headers, whole }`, where `whole` is the platform's.
 
-/** A text of `request.cf`, say its `continent`; empty when there is none. */
-export function requestCf(request, name) {
-  const value = platformCf?.get?.call(request)?.[name];
+/** A text of the request's `cf`, say its `continent`; empty when there is none. */
+export function requestCf({ whole }, name) {
+  const value = whole.cf?.[name];
   return typeof value === "string" ? value : "";
 }
 
@@ -74,13 +72,13 @@ export function requestHead(request) {
 const DISCARDED_BYTES_MAX = 8 * 1024 * 1024;
 
 /** The body's bytes, or null when it has more than `limit`. */
-export async function requestBody(request, limit) {
-  const length = request.headers.get("content-length");
-  if (length !== null) return Number(length) > limit ? null : new Uint8Array(await request.arrayBuffer());
-  if (request.body === null) return new Uint8Array();
+export async function requestBody({ headers, whole }, limit) {
+  const length = headers.get("content-length");
+  if (length !== null) return Number(length) > limit ? null : new Uint8Array(await whole.arrayBuffer());
+  if (whole.body === null) return new Uint8Array();
   const chunks = [];
   let total = 0;
-  for await (const chunk of request.body) {
+  for await (const chunk of whole.body) {
     total += chunk.byteLength;
     if (total > limit + DISCARDED_BYTES_MAX) return null;
     if (total <= limit) chunks.push(chunk);
@@ -91,11 +89,6 @@ export async function requestBody(request, limit) {
 /** `fields` holds name, value, name, value, one a line. `body` is a view into WASM memory, so it is copied. */
 export function response(status, fields, body) {
   return new Response(body === undefined ? null : body.slice(), { status, headers: headersOf(fields) });
-}
-
-/** The same for a body that is text. */
-export function textResponse(status, fields, body) {
-  return new Response(body, { status, headers: headersOf(fields) });
 }
 
 /** The same for a body that is a stream. */
@@ -132,7 +125,7 @@ export function headerFields({ headers }) {
 export async function originFetch(url, method, fields, upload, timeoutMillis) {
   const controller = new AbortController();
   const timer = setTimeout(() => controller.abort(), timeoutMillis);
-  const body = upload?.body ?? null;
+  const body = upload?.whole.body ?? null;
   try {
     const init = { method, headers: headersOf(fields), body, redirect: "manual", signal: controller.signal };
     return await fetch(url, { ...init, cf: { cacheTtl: -1 } });
@@ -303,8 +296,7 @@ export async function kvList(namespace, prefix, cursor, limit) {
 
 /** What an object answers to a call, as text. */
 export async function askObject(namespace, name, call) {
-  const reply = await namespace.getByName(name).fetch("https://object/", { method: "POST", body: call });
-  return reply.text();
+  return namespace.getByName(name).ask(call);
 }
 
 /** The text `json` of the query's one row; undefined without a row. */

@@ -30,8 +30,6 @@ extern "C" {
         fields: &str,
         stream: &web_sys::ReadableStream,
     ) -> Result<web_sys::Response, JsValue>;
-    #[wasm_bindgen(catch, js_name = textResponse)]
-    pub(super) fn text_response(status: u16, fields: &str, body: &str) -> Result<web_sys::Response, JsValue>;
     #[wasm_bindgen(js_name = askObject)]
     pub(super) fn ask_object(namespace: &JsValue, name: &str, call: &str) -> Promise;
     #[wasm_bindgen(catch, js_name = sqlJson)]

@@ -49,8 +49,8 @@ impl Head {
     }
 }
 
-/// A text of the request's `cf`, say its `continent`; empty when there is none. `worker::Request::cf` gives nothing: see
-/// `glue.js`.
+/// A text of the request's `cf`, say its `continent`; empty when there is none. `worker::Request::cf` gives nothing, because
+/// the request is not the platform's own: see `seen` in `entry.js`.
 pub fn cf(request: &web_sys::Request, name: &str) -> String {
     glue::request_cf(request, name)
 }
@@ -120,8 +120,8 @@ pub fn response(status: u16, fields: &str, body: &Body) -> Result<web_sys::Respo
 }
 
 /// Runs `answer` to its first wait. Most refusals and the plainest answers have none: they need no promise and no task.
-pub fn at_once(answer: impl Future<Output = Result<web_sys::Response, JsValue>> + 'static) -> JsValue {
-    let mut answer = Box::pin(answer.map_ok(JsValue::from));
+pub fn at_once<T: Into<JsValue> + 'static>(answer: impl Future<Output = Result<T, JsValue>> + 'static) -> JsValue {
+    let mut answer = Box::pin(answer.map_ok(Into::into));
     // The task that takes over polls again, which renews every waker, so nothing this one misses is lost.
     match answer.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(Ok(response)) => response,

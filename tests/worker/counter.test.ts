@@ -138,7 +138,7 @@ describe("exact", () => {
 
   test("an object that fails is a 503, and one failure with a key is made good", async () => {
     const name = fresh("failing");
-    const faults = (fault: string, key?: string) => ({ headers: { "x-test-faults": `COUNTER.fetch=${fault}`, ...(key && { "idempotency-key": key }) } });
+    const faults = (fault: string, key?: string) => ({ headers: { "x-test-faults": `COUNTER.ask=${fault}`, ...(key && { "idempotency-key": key }) } });
     for (const fault of ["down", "throttled"]) expect(problem(await exact(name, 1, faults(fault)))).toBe("503 unavailable");
     expect(await value(name, "exact")).toBe(0);
     // It took effect and the answer was lost: asked again with the key, it still counts once.

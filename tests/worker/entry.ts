@@ -1,14 +1,14 @@
 // The Worker under test: the built bundle, whose KV bindings fail as a request header says.
 //
 // `X-Test-Faults: SESSIONS.get=hang, SESSIONS.put=after` makes every get of that namespace hang and every put fail after
-// it took effect, and `SESSIONS.get=corrupt` makes it find records that are unreadable; `COUNTER.fetch=down` makes every call of that class's objects fail; `X-Test-Env: {"API_TOKENS":null}` changes variables. `X-Test-Trap: 1` ends the Wasm instance: its first
+// it took effect, and `SESSIONS.get=corrupt` makes it find records that are unreadable; `COUNTER.ask=down` makes every call of that class's objects fail; `X-Test-Env: {"API_TOKENS":null}` changes variables. `X-Test-Trap: 1` ends the Wasm instance: its first
 // call to JavaScript throws what a trap throws, which passes through Rust as a trap does. All for that one request.
 // Every reply says in `X-Test-Object-Calls` how many calls to Durable Objects its request made.
 import worker from "../../src/worker/entry.js";
 
 export * from "../../src/worker/entry.js";
 
-type Operation = "get" | "put" | "delete" | "list" | "fetch";
+type Operation = "get" | "put" | "delete" | "list" | "ask";
 type Fault = "down" | "throttled" | "spent" | "hang" | "after" | "twice" | "corrupt";
 
 const MESSAGES: Record<Exclude<Fault, "hang" | "corrupt">, string> = {
@@ -40,13 +40,13 @@ function unreadable(keys: string | string[]): ArrayBuffer | Map<string, string> 
 }
 
 /** An object namespace whose calls are counted and may fail. */
-class DurableObjectNamespace {
-  #namespace: globalThis.DurableObjectNamespace;
+class FailingObjects {
+  #namespace: Cloudflare.Env["LOCK"];
   #calls: { count: number };
   #fault: Fault | undefined;
   #failures = 0;
 
-  constructor(namespace: globalThis.DurableObjectNamespace, calls: { count: number }, fault?: Fault) {
+  constructor(namespace: Cloudflare.Env["LOCK"], calls: { count: number }, fault?: Fault) {
     this.#namespace = namespace;
     this.#calls = calls;
     this.#fault = fault;
@@ -54,16 +54,16 @@ class DurableObjectNamespace {
 
   getByName(name: string) {
     return {
-      fetch: async (...call: Parameters<Fetcher["fetch"]>): Promise<Response> => {
+      ask: async (call: string): Promise<string> => {
         this.#calls.count++;
         const fault = this.#fault;
-        const ask = () => this.#namespace.getByName(name).fetch(...call);
+        const ask = () => this.#namespace.getByName(name).ask(call);
         if (fault === undefined) return ask();
         if (fault === "hang") return new Promise(() => {});
         if (fault === "throttled") throw Object.assign(new Error("Durable Object is overloaded."), { overloaded: true });
         // `after` and `twice` fail the first time only: after it took effect, or before.
         if ((fault === "after" || fault === "twice") && this.#failures++ > 0) return ask();
-        if (fault === "after") await (await ask()).text();
+        if (fault === "after") await ask();
         throw Object.assign(new Error("Network connection lost."), { retryable: true });
       },
     };
@@ -79,7 +79,7 @@ function withFaults(env: Cloudflare.Env, plan: string, calls: { count: number })
     const ofBinding = faults.get(binding!) ?? new Map<Operation, Fault>();
     faults.set(binding!, ofBinding.set(operation as Operation, fault as Fault));
   }
-  const objects = OBJECTS.map((binding) => [binding, new DurableObjectNamespace(env[binding], calls, faults.get(binding)?.get("fetch"))]);
+  const objects = OBJECTS.map((binding) => [binding, new FailingObjects(env[binding], calls, faults.get(binding)?.get("ask"))]);
   const namespaces = [...faults].filter(([binding]) => !OBJECTS.some((object) => object === binding));
   const wrapped = namespaces.map(([binding, plan]) => [binding, failing(env[binding as "SESSIONS"], plan)]);
   return { ...env, ...Object.fromEntries([...objects, ...wrapped]) };

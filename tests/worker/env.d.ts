@@ -1,5 +1,6 @@
 // What the compiler cannot find out: the bindings of wrangler.toml, and the shape of the built bundle.
 declare namespace Cloudflare {
+  type Objects = DurableObjectNamespace<import("cloudflare:workers").DurableObject & { ask(call: string): Promise<string> }>;
   interface Env {
     SESSIONS: KVNamespace;
     CACHE: KVNamespace;
@@ -8,10 +9,10 @@ declare namespace Cloudflare {
     REPLICA_US: KVNamespace;
     REPLICA_EU: KVNamespace;
     REPLICA_ASIA: KVNamespace;
-    COUNTER: DurableObjectNamespace;
-    LIMITER: DurableObjectNamespace;
-    LOCK: DurableObjectNamespace;
-    PREFERENCE: DurableObjectNamespace;
+    COUNTER: Objects;
+    LIMITER: Objects;
+    LOCK: Objects;
+    PREFERENCE: Objects;
     API_TOKENS: string;
     CORS_ORIGINS: string;
     SESSIONS_PER_USER_MAX: string;

@@ -103,7 +103,7 @@ test("acquiring again with the same key is the same grant", async () => {
 });
 
 describe("an object that fails", () => {
-  const faults = (fault: string) => ({ headers: { "x-test-faults": `LOCK.fetch=${fault}` } });
+  const faults = (fault: string) => ({ headers: { "x-test-faults": `LOCK.ask=${fault}` } });
 
   test("is a 503", async () => {
     const resource = fresh("down");

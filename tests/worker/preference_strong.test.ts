@@ -103,12 +103,12 @@ describe("failures and hostile input", () => {
   test("503 when the object does not answer; what is lost on the way is asked again where that does no harm", async () => {
     const user = fresh("user");
     for (const fault of ["down", "throttled"]) {
-      expect(problem(await get(user, faults(`PREFERENCE.fetch=${fault}`)))).toBe("503 unavailable");
-      expect(problem(await patch(user, { theme: "dark" }, faults(`PREFERENCE.fetch=${fault}`)))).toBe("503 unavailable");
+      expect(problem(await get(user, faults(`PREFERENCE.ask=${fault}`)))).toBe("503 unavailable");
+      expect(problem(await patch(user, { theme: "dark" }, faults(`PREFERENCE.ask=${fault}`)))).toBe("503 unavailable");
     }
     expect((await get(user)).body.theme).toBe("light");
-    expect((await patch(user, { theme: "dark" }, faults("PREFERENCE.fetch=after"))).body.theme).toBe("dark");
-    const headers = { ...ifMatch(await tagOf(user)).headers, ...faults("PREFERENCE.fetch=after").headers };
+    expect((await patch(user, { theme: "dark" }, faults("PREFERENCE.ask=after"))).body.theme).toBe("dark");
+    const headers = { ...ifMatch(await tagOf(user)).headers, ...faults("PREFERENCE.ask=after").headers };
     expect(problem(await patch(user, { theme: "system" }, { headers }))).toBe("503 unavailable");
     expect((await get(user)).body.theme).toBe("system");
   });

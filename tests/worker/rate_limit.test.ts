@@ -3,7 +3,7 @@ import { afterEach, describe, expect, test, vi } from "vitest";
 import { call, cost, fresh, objectCalls, problem, type Call } from "./client.ts";
 
 const NOTHING = "r=0 w=0 d=0 l=0";
-const OBJECT_DOWN = { "x-test-faults": "LIMITER.fetch=down" };
+const OBJECT_DOWN = { "x-test-faults": "LIMITER.ask=down" };
 
 async function policy(fields: object = {}): Promise<string> {
   const name = fresh("policy");
@@ -121,7 +121,7 @@ test("an object that fails leaves the answer to the policy", async () => {
 
 test("an answer that was lost is not asked for again, so nothing is taken twice", async () => {
   const name = await policy({ onFailure: "deny" });
-  expect((await check(name, {}, { headers: { "x-test-faults": "LIMITER.fetch=after" } })).status).toBe(429);
+  expect((await check(name, {}, { headers: { "x-test-faults": "LIMITER.ask=after" } })).status).toBe(429);
   expect((await check(name, { peek: true })).body.remaining).toBe(2);
 });
 

@@ -1,14 +1,13 @@
 //! The object behind an exact counter: [`crate::patterns::counter::exact`] decides.
 
-#![allow(missing_docs, reason = "the class macro makes methods that carry no documentation")]
-
 use std::cell::Cell;
 
 use serde::{Deserialize, Serialize};
-use worker::{DurableObject, Env, Request, Response, Result, SqlStorageValue, State, durable_object};
+use worker::{Env, Result, SqlStorageValue, State};
 
 use super::Call;
-use super::kept::{Kept, call, reply, set_alarm};
+use super::class::Object;
+use super::kept::{Kept, set_alarm};
 use crate::clock::{Clock, Timestamp};
 use crate::kv::Tenant;
 use crate::patterns::counter::exact;
@@ -19,18 +18,17 @@ use crate::worker::kv::WorkersKv;
 const SEEN: &str = "CREATE TABLE IF NOT EXISTS seen (key TEXT PRIMARY KEY, delta INTEGER, value INTEGER, at INTEGER)";
 
 /// One exact counter.
-#[durable_object]
 #[derive(Debug)]
-pub struct Counter {
+pub(super) struct Counter {
     state: State,
     env: Env,
-    kept: Kept,
+    kept: Kept<Record>,
     /// When the alarm will go off, as far as this life of the object knows: setting it costs a row.
     alarm_at: Cell<Option<Timestamp>>,
 }
 
 /// What the object keeps: the state, and whose it is, for the snapshot.
-#[derive(Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Record {
     tenant: String,
     name: String,
@@ -77,12 +75,12 @@ impl Counter {
 
     /// Load, decide, store: no `await` in between.
     fn decide(&self, call: &Call<exact::Request>, now: Timestamp) -> Result<(exact::State, exact::Answer)> {
-        let known = self.kept.load::<Record>()?.unwrap_or_default();
+        let known = self.kept.load()?.unwrap_or_default();
         let seen = self.seen(&call.request)?;
         let decision = exact::decide(&known.state, seen, &call.request, now);
         if decision.state != known.state {
             let (tenant, name, state) = (call.tenant.clone(), call.name.clone(), decision.state.clone());
-            self.kept.save(&Record { tenant, name, state })?;
+            self.kept.save(Record { tenant, name, state })?;
         }
         if let Some(seen) = decision.remember {
             self.remember(&call.request, seen)?;
@@ -119,49 +117,51 @@ impl Counter {
     }
 }
 
-impl DurableObject for Counter {
+impl Object for Counter {
+    type Request = exact::Request;
+    type Answer = exact::Answer;
+
     fn new(state: State, env: Env) -> Self {
         Self { kept: Kept::new(&state, Some(SEEN)), state, env, alarm_at: Cell::new(None) }
     }
 
-    async fn fetch(&self, request: Request) -> Result<Response> {
-        let call = call::<exact::Request>(&request).await?;
+    async fn ask(&self, call: Call<exact::Request>) -> Result<exact::Answer> {
         let now = WorkerClock.now();
         let (state, answer) = self.decide(&call, now)?;
         self.wake(&state, now).await?;
-        reply(&answer)
+        Ok(answer)
     }
 
     /// Writes the snapshot, forgets old keys, forgets everything when nothing is left. Failing makes the platform
     /// call again, a bounded number of times; the next increment sets the alarm anew.
-    async fn alarm(&self) -> Result<Response> {
+    async fn alarm(&self) -> Result<()> {
         self.alarm_at.set(None);
         let now = WorkerClock.now();
-        let Some(mut record) = self.kept.load::<Record>()? else { return Response::empty() };
+        let Some(mut record) = self.kept.load()? else { return Ok(()) };
         let chores = exact::chores(&record.state, now);
         if chores.forget {
             self.kept.forget(&self.state).await?;
-            return Response::empty();
+            return Ok(());
         }
         if let Some(until) = chores.purge {
             record.state.keys = self.purge(until)?;
             record.state.purged_at = now;
-            self.kept.save(&record)?;
+            self.kept.save(record.clone())?;
         }
         if chores.unlist {
             record.state = record.state.reset();
-            self.kept.save(&record)?;
+            self.kept.save(record.clone())?;
         }
         if record.state.is_snapshot_due {
             let listed = record.state.listed();
             self.snapshot(&record, listed, now).await?;
             // Requests came between: only what was written is no longer due.
-            record = self.kept.load::<Record>()?.unwrap_or_default();
+            record = self.kept.load()?.unwrap_or_default();
             record.state.is_snapshot_due = record.state.listed() != listed;
             record.state.snapshot_at = now;
-            self.kept.save(&record)?;
+            self.kept.save(record.clone())?;
         }
         self.wake(&record.state, WorkerClock.now()).await?;
-        Response::empty()
+        Ok(())
     }
 }

@@ -1,44 +1,35 @@
-//! What the classes share: reading a call, one row of JSON as the whole state, setting the alarm.
+//! What the classes share: one row of JSON as the whole state, setting the alarm.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use worker::{Request, Response, Result, SqlStorage, State};
+use worker::{Result, SqlStorage, State};
 
-use super::Call;
 use crate::clock::{Clock, Timestamp};
-use crate::worker::{glue, http};
-
-/// Calls are ours, and what they carry was bounded by the routes.
-const CALL_BYTES_MAX: usize = 1 << 20;
+use crate::worker::glue;
 
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS kept (id INTEGER PRIMARY KEY CHECK (id = 1), json TEXT NOT NULL)";
 
-/// The call in `request`.
-pub(super) async fn call<T: DeserializeOwned>(request: &Request) -> Result<Call<T>> {
-    let body = http::body(request.inner(), CALL_BYTES_MAX).await;
-    let body = body.map_err(|_| worker::Error::from("the call did not arrive"))?;
-    serde_json::from_slice(&body).map_err(worker::Error::from)
-}
-
-pub(super) fn reply(answer: &impl Serialize) -> Result<Response> {
-    Ok(glue::text_response(200, "", &serde_json::to_string(answer)?)?.into())
-}
-
 /// What an object keeps, as JSON text in its one row: the platform's own serialisation loses maps and large integers.
+///
+/// The row is read once in the object's life: nobody else writes it, and the platform ends an object that could not store.
+/// Source: <https://developers.cloudflare.com/durable-objects/reference/in-memory-state/>
 #[derive(Debug)]
-pub(super) struct Kept {
+pub(super) struct Kept<T> {
     sql: SqlStorage,
     /// The table of the class's own, if it has one.
     own_table: Option<&'static str>,
     /// Whether the tables are known to be there.
     has_tables: Cell<bool>,
+    is_read: Cell<bool>,
+    row: RefCell<Option<T>>,
 }
 
-impl Kept {
+impl<T: Clone + Serialize + DeserializeOwned> Kept<T> {
     pub(super) fn new(state: &State, own_table: Option<&'static str>) -> Self {
-        Self { sql: state.storage().sql(), own_table, has_tables: Cell::new(false) }
+        let (sql, row) = (state.storage().sql(), RefCell::new(None));
+        Self { sql, own_table, has_tables: Cell::new(false), is_read: Cell::new(false), row }
     }
 
     /// The database, with its tables.
@@ -52,20 +43,28 @@ impl Kept {
         Ok(&self.sql)
     }
 
-    pub(super) fn load<T: DeserializeOwned>(&self) -> Result<Option<T>> {
-        let json = glue::sql_json(self.sql()?.as_ref(), "SELECT json FROM kept")?;
-        json.map(|json| serde_json::from_slice(json.as_bytes()).map_err(worker::Error::from)).transpose()
+    pub(super) fn load(&self) -> Result<Option<T>> {
+        if !self.is_read.get() {
+            let json = glue::sql_json(self.sql()?.as_ref(), "SELECT json FROM kept")?;
+            self.row.replace(json.map(|json| serde_json::from_slice(json.as_bytes())).transpose()?);
+            self.is_read.set(true);
+        }
+        Ok(self.row.borrow().clone())
     }
 
-    pub(super) fn save(&self, kept: &impl Serialize) -> Result<()> {
+    pub(super) fn save(&self, kept: T) -> Result<()> {
         let query = "INSERT INTO kept VALUES (1, ?) ON CONFLICT (id) DO UPDATE SET json = excluded.json";
-        Ok(glue::sql_run(self.sql()?.as_ref(), query, &serde_json::to_string(kept)?)?)
+        glue::sql_run(self.sql()?.as_ref(), query, &serde_json::to_string(&kept)?)?;
+        self.row.replace(Some(kept));
+        self.is_read.set(true);
+        Ok(())
     }
 
     /// Forgets everything, the tables too.
     pub(super) async fn forget(&self, state: &State) -> Result<()> {
         let forgotten = state.storage().delete_all().await;
         self.has_tables.set(false);
+        self.is_read.set(false);
         forgotten
     }
 }

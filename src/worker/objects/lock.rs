@@ -3,13 +3,13 @@
 //! A caller who waits is a request that asks again every moment, on its own timer: a request cannot be woken by another
 //! one here, and one whose client went away stops asking and loses its place.
 
-#![allow(missing_docs, reason = "the class macro makes methods that carry no documentation")]
-
 use std::cell::{Cell, RefCell};
 
-use worker::{DurableObject, Env, Request, Response, Result, State, durable_object};
+use worker::{Env, Result, State};
 
-use super::kept::{Kept, call, reply, set_alarm};
+use super::Call;
+use super::class::Object;
+use super::kept::{Kept, set_alarm};
 use crate::clock::{Clock, Timestamp};
 use crate::patterns::lock::exact::{self, Answer, Queue};
 use crate::worker::clock::WorkerClock;
@@ -18,11 +18,10 @@ use crate::worker::clock::WorkerClock;
 const POLL_MILLIS: u64 = 50;
 
 /// One lock.
-#[durable_object]
 #[derive(Debug)]
-pub struct Lock {
+pub(super) struct Lock {
     state: State,
-    kept: Kept,
+    kept: Kept<exact::State>,
     queue: RefCell<Queue>,
     /// When the alarm will go off, as far as this life of the object knows.
     alarm_at: Cell<Option<Timestamp>>,
@@ -34,12 +33,12 @@ impl Lock {
         &self,
         decision: impl FnOnce(&mut exact::State, &mut Queue) -> T,
     ) -> Result<(T, Option<exact::State>)> {
-        let known = self.kept.load::<exact::State>()?.unwrap_or_default();
+        let known = self.kept.load()?.unwrap_or_default();
         let mut next = known.clone();
         let outcome = decision(&mut next, &mut self.queue.borrow_mut());
         let is_changed = next != known;
         if is_changed {
-            self.kept.save(&next)?;
+            self.kept.save(next.clone())?;
         }
         Ok((outcome, is_changed.then_some(next)))
     }
@@ -55,13 +54,15 @@ impl Lock {
     }
 }
 
-impl DurableObject for Lock {
+impl Object for Lock {
+    type Request = exact::Request;
+    type Answer = Answer;
+
     fn new(state: State, _env: Env) -> Self {
         Self { kept: Kept::new(&state, None), state, queue: RefCell::default(), alarm_at: Cell::new(None) }
     }
 
-    async fn fetch(&self, request: Request) -> Result<Response> {
-        let call = call::<exact::Request>(&request).await?;
+    async fn ask(&self, call: Call<exact::Request>) -> Result<Answer> {
         let now = WorkerClock.now();
         let ((mut answer, ticket), changed) =
             self.decide(|state, queue| exact::decide(state, queue, &call.request, now))?;
@@ -73,18 +74,17 @@ impl DurableObject for Lock {
             self.wake(changed, now).await?;
             answer = next;
         }
-        reply(&answer)
+        Ok(answer)
     }
 
     /// Forgets everything when the last fencing token is a day behind the clock.
-    async fn alarm(&self) -> Result<Response> {
+    async fn alarm(&self) -> Result<()> {
         self.alarm_at.set(None);
         let now = WorkerClock.now();
-        let known = self.kept.load::<exact::State>()?;
+        let known = self.kept.load()?;
         match known.filter(|state| !state.may_forget(now)) {
-            Some(state) => self.wake(Some(state), now).await?,
-            None => self.kept.forget(&self.state).await?,
+            Some(state) => self.wake(Some(state), now).await,
+            None => self.kept.forget(&self.state).await,
         }
-        Response::empty()
     }
 }

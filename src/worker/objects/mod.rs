@@ -5,19 +5,21 @@
 //! the runtime lets no answer out before what was stored is durable.
 //! Source: <https://developers.cloudflare.com/durable-objects/best-practices/rules-of-durable-objects/>
 //!
-//! The calls are internal: no route reaches an object. A caller sends `Call` and gets the answer as JSON.
+//! The calls are internal: no route reaches an object. A caller sends `Call` and gets the answer as JSON, by RPC.
 
-// The classes are exported by their macro, so a Worker that only uses the patterns must not compile them.
+// The classes are exported, so a Worker that only uses the patterns must not compile them.
 #[cfg(feature = "service")]
-pub mod counter;
+pub mod class;
+#[cfg(feature = "service")]
+mod counter;
 #[cfg(feature = "service")]
 mod kept;
 #[cfg(feature = "service")]
-pub mod limiter;
+mod limiter;
 #[cfg(feature = "service")]
-pub mod lock;
+mod lock;
 #[cfg(feature = "service")]
-pub mod preference;
+mod preference;
 
 use std::pin::pin;
 

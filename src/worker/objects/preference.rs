@@ -1,14 +1,13 @@
 //! The object behind one user's preferences in strong mode: [`crate::patterns::preference::strong`] decides.
 
-#![allow(missing_docs, reason = "the class macro makes methods that carry no documentation")]
-
 use std::cell::Cell;
 
 use serde::{Deserialize, Serialize};
-use worker::{DurableObject, Env, Request, Response, Result, State, durable_object};
+use worker::{Env, Result, State};
 
 use super::Call;
-use super::kept::{Kept, call, reply, set_alarm};
+use super::class::Object;
+use super::kept::{Kept, set_alarm};
 use crate::clock::{Clock, Timestamp};
 use crate::kv::Tenant;
 use crate::patterns::preference::{Error, Preferences, strong};
@@ -19,12 +18,11 @@ use crate::worker::kv::WorkersKv;
 use crate::worker::random::WorkerRandom;
 
 /// One user's preferences.
-#[durable_object]
 #[derive(Debug)]
-pub struct Preference {
+pub(super) struct Preference {
     state: State,
     env: Env,
-    kept: Kept,
+    kept: Kept<Record>,
     /// This life's clock for stamps.
     stamps: Stamps,
     /// When the alarm will go off, as far as this life of the object knows.
@@ -32,7 +30,7 @@ pub struct Preference {
 }
 
 /// What the object keeps: the state, and whose it is, for the copy in KV.
-#[derive(Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Record {
     tenant: String,
     user: String,
@@ -50,13 +48,13 @@ impl Record {
 impl Preference {
     /// Load, decide, store: no `await` in between.
     fn decide(&self, call: Call<strong::Request>, now: Timestamp) -> Result<(Option<strong::State>, strong::Answer)> {
-        let known = self.kept.load::<Record>()?.unwrap_or_default();
+        let known = self.kept.load()?.unwrap_or_default();
         let (state, answer) = strong::decide(&known.state, &call.request, now, &self.stamps);
         if state == known.state {
             return Ok((None, answer));
         }
         let record = Record { tenant: call.tenant, user: call.name, state };
-        self.kept.save(&record)?;
+        self.kept.save(record.clone())?;
         Ok((Some(record.state), answer))
     }
 
@@ -88,14 +86,17 @@ impl Preference {
 
     /// Changes what is kept, as it is now: requests may have come since it was loaded.
     fn update(&self, change: impl FnOnce(&mut strong::State)) -> Result<Option<strong::State>> {
-        let Some(mut record) = self.kept.load::<Record>()? else { return Ok(None) };
+        let Some(mut record) = self.kept.load()? else { return Ok(None) };
         change(&mut record.state);
-        self.kept.save(&record)?;
+        self.kept.save(record.clone())?;
         Ok(Some(record.state))
     }
 }
 
-impl DurableObject for Preference {
+impl Object for Preference {
+    type Request = strong::Request;
+    type Answer = strong::Answer;
+
     fn new(state: State, env: Env) -> Self {
         Self {
             kept: Kept::new(&state, None),
@@ -106,25 +107,24 @@ impl DurableObject for Preference {
         }
     }
 
-    async fn fetch(&self, request: Request) -> Result<Response> {
-        let call = call::<strong::Request>(&request).await?;
+    async fn ask(&self, call: Call<strong::Request>) -> Result<strong::Answer> {
         let now = WorkerClock.now();
         let (changed, answer) = self.decide(call, now)?;
         if let Some(state) = changed {
             self.wake(state.next_alarm(now)).await?;
         }
-        reply(&answer)
+        Ok(answer)
     }
 
     /// Looks after the copy in KV; what fails is tried again later, for as long as it takes.
-    async fn alarm(&self) -> Result<Response> {
+    async fn alarm(&self) -> Result<()> {
         self.alarm_at.set(None);
-        let Some(record) = self.kept.load::<Record>()? else { return Response::empty() };
+        let Some(record) = self.kept.load()? else { return Ok(()) };
         match self.tend(&record).await {
             Ok(true) => self.kept.forget(&self.state).await?,
             Ok(false) => {
                 let now = WorkerClock.now();
-                let known = self.kept.load::<Record>()?.unwrap_or_default();
+                let known = self.kept.load()?.unwrap_or_default();
                 self.wake(known.state.next_alarm(now)).await?;
             }
             Err(error) => {
@@ -132,6 +132,6 @@ impl DurableObject for Preference {
                 self.wake(WorkerClock.now().plus_seconds(strong::RETRY_SECONDS)).await?;
             }
         }
-        Response::empty()
+        Ok(())
     }
 }
