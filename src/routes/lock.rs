@@ -117,8 +117,13 @@ async fn acquire(request: Request, context: Context) -> Outcome {
             let id = hash(&lock_id);
             // Without a key of the caller's, ours makes a repeated attempt harmless; no caller's hash is like it.
             let key = Some(key.map_or_else(|| format!("attempt {id}"), |key| hash(&key)));
-            let wanted = exact::Request::Acquire(Acquire { ttl_seconds, owner, id, key, wait_seconds });
-            match ask(app, &resource, wanted, wait_seconds).await? {
+            let wanted = exact::Request::Acquire(Acquire { ttl_seconds, owner, id: id.clone(), key, wait_seconds });
+            let mut answer = ask(app, &resource, wanted, wait_seconds).await?;
+            if answer == Answer::Offered {
+                // Where the client is gone, the platform has ended this request, and somebody else has its turn.
+                answer = ask(app, &resource, exact::Request::Renew { id, ttl_seconds }, 0).await?;
+            }
+            match answer {
                 Answer::Granted { fencing_token, expires_at } => Ok(granted(lock_id, fencing_token, expires_at)),
                 Answer::Held { owner, retry_after_seconds } => {
                     Err(held(owner, retry_after_seconds, Consistency::Strong))
@@ -135,6 +140,8 @@ async fn acquire(request: Request, context: Context) -> Outcome {
                     let problem = problem.with("owner", owner).consistency(Consistency::Strong);
                     Err(problem.header("Retry-After", "1"))
                 }
+                // It came to take it when the offer was over.
+                Answer::NotHeld => Err(held(None, 1, Consistency::Strong)),
                 answer => Err(unexpected(&answer)),
             }
         }

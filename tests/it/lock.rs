@@ -1,10 +1,12 @@
 //! Goal: one holder at a time, tokens that only grow, first come first served. Method: the pure decision under
 //! generated histories, checked against a linear model; the demonstration and the fence on the reference store.
 
+use std::collections::HashMap;
+
 use kv_patterns::clock::{Clock, Timestamp};
 use kv_patterns::kv::{Meter, Metered};
 use kv_patterns::patterns::lock::exact::{
-    self, Acquire, Answer, Queue, Request, State, WAITER_LOST_MILLIS, WAITERS_MAX,
+    self, Acquire, Answer, OFFER_SECONDS, Queue, Request, State, WAITER_LOST_MILLIS, WAITERS_MAX,
 };
 use kv_patterns::patterns::lock::fence::{Fence, Fenced, FencedError, Stale};
 use kv_patterns::patterns::lock::{hash, kv_demo, new_lock_id};
@@ -19,15 +21,29 @@ use crate::support::{START, block_on, store, tenant};
 struct Object {
     state: State,
     queue: Queue,
+    /// What those who wait asked for, by their tickets.
+    wanted: HashMap<u64, Acquire>,
 }
 
 impl Object {
     fn ask(&mut self, request: &Request, now: Timestamp) -> (Answer, Option<u64>) {
-        exact::decide(&mut self.state, &mut self.queue, request, now)
+        let (answer, ticket) = exact::decide(&mut self.state, &mut self.queue, request, now);
+        if let (Request::Acquire(acquire), Some(ticket)) = (request, ticket) {
+            self.wanted.insert(ticket, acquire.clone());
+        }
+        (answer, ticket)
     }
 
+    /// A waiter asks, and takes what it is offered.
     fn poll(&mut self, ticket: u64, now: Timestamp) -> Answer {
-        self.queue.poll(&mut self.state, ticket, now)
+        match self.queue.poll(&mut self.state, ticket, now) {
+            Answer::Offered => {
+                let Acquire { id, ttl_seconds, .. } = &self.wanted[&ticket];
+                let taken = renew(id, *ttl_seconds);
+                self.ask(&taken, now).0
+            }
+            answer => answer,
+        }
     }
 }
 
@@ -165,6 +181,33 @@ fn a_waiter_that_left_is_passed_over() {
     assert_eq!(object.poll(c, at(1)), Answer::Queued, "it may still ask");
     let later = START.plus_millis(WAITER_LOST_MILLIS);
     assert!(matches!(object.poll(c, later), Answer::Granted { .. }));
+}
+
+#[test]
+fn who_waited_and_does_not_take_the_lock_loses_it_to_the_next() {
+    let mut object = Object::default();
+    object.ask(&acquire("a", 100, 0, None), START);
+    let b = object.ask(&acquire("b", 100, 20, Some("key")), START).1.unwrap();
+    let c = object.ask(&acquire("c", 100, 20, None), START).1.unwrap();
+    object.ask(&release("a"), at(1));
+    assert_eq!(object.queue.poll(&mut object.state, b, at(1)), Answer::Offered);
+    assert_eq!(object.poll(c, at(OFFER_SECONDS).plus_millis(999)), Answer::Queued, "it may still take it");
+    let taken = object.poll(c, at(1 + OFFER_SECONDS));
+    assert!(matches!(taken, Answer::Granted { expires_at, .. } if expires_at == at(101 + OFFER_SECONDS)), "{taken:?}");
+    assert_eq!(object.ask(&renew("b", 100), at(4)).0, Answer::NotHeld);
+}
+
+#[test]
+fn an_offer_is_taken_by_the_same_request_again_too() {
+    let mut object = Object::default();
+    object.ask(&acquire("a", 100, 0, None), START);
+    let wanted = acquire("b", 100, 20, Some("key"));
+    let b = object.ask(&wanted, START).1.unwrap();
+    object.ask(&release("a"), at(1));
+    assert_eq!(object.queue.poll(&mut object.state, b, at(1)), Answer::Offered);
+    let (answer, _) = object.ask(&wanted, at(2));
+    assert!(matches!(answer, Answer::Granted { expires_at, .. } if expires_at == at(102)), "{answer:?}");
+    assert_eq!(object.ask(&wanted, at(3)).0, answer, "and not held longer by asking once more");
 }
 
 #[test]

@@ -129,7 +129,7 @@ impl Bench {
             let began = self.world.now();
             let (answer, place) = self.objects.call(isolate, RESOURCE, next).await.ok()?;
             let now = self.world.now();
-            if let (Some(place), Some(Answer::Queued | Answer::Granted { .. })) = (place, &answer) {
+            if let (Some(place), Some(Answer::Queued | Answer::Offered)) = (place, &answer) {
                 let new = Waited { client, life: place.life, stood: now, last_asked: began };
                 waited.get_or_insert(new).last_asked = began;
             }
@@ -140,6 +140,9 @@ impl Bench {
                     return fencing_token.parse().ok().map(|token| (token, began));
                 }
                 (Some(Answer::Queued), Some(place)) => Ask::Poll(place),
+                (Some(Answer::Offered), _) => {
+                    Ask::Request(Request::Renew { id: hash(id), ttl_seconds: TTL_SECONDS }, self.line)
+                }
                 // Who has no line to stand in asks again, and has waited all the same.
                 (Some(Answer::Held { .. }), _) if self.line == Line::None && now < until => {
                     waited.get_or_insert(Waited { client, life: asked, stood: now, last_asked: began }).last_asked =

@@ -5,9 +5,10 @@
 //!   the milliseconds of the grant times 2^20, so it also grows past what an object forgot, if the clock did not go
 //!   back by more than the day the object waits before it forgets.
 //! - **First come, first served** among those who wait and are still there: a waiter asks again every moment, one who
-//!   has not asked for [`WAITER_LOST_MILLIS`] is taken for gone. The platform may let a request go on whose client has left
-//!   (seen on workerd); that one may then get the lock, which nobody releases before its time is over. At most
-//!   [`WAITERS_MAX`] wait. Waiters are requests in flight: they are kept in memory and end with the object.
+//!   has not asked for [`WAITER_LOST_MILLIS`] is taken for gone. The platform may let a waiter go on whose client has left
+//!   (seen on workerd), so who has waited is offered the lock for [`OFFER_SECONDS`] and takes it by [`Request::Renew`], which
+//!   only a request whose client is there comes to send. At most [`WAITERS_MAX`] wait. Waiters are requests in flight: they
+//!   are kept in memory and end with the object.
 //! - **Acquiring again** with the idempotency key of the present grant gives that grant again, with another lock id;
 //!   both ids hold it.
 //! - Only hashes of lock ids are kept.
@@ -24,6 +25,8 @@ use crate::kv::Tenant;
 pub const WAITERS_MAX: usize = 100;
 /// A waiter that has not asked for so long is gone, in milliseconds.
 pub const WAITER_LOST_MILLIS: u64 = 2000;
+/// How long one who has waited may take to take the lock, in seconds.
+pub const OFFER_SECONDS: u64 = 2;
 /// Lock ids that one grant may have.
 const IDS_MAX: usize = 8;
 /// Grants per millisecond for which tokens stay below the clock.
@@ -53,6 +56,9 @@ pub struct Holder {
     ids: VecDeque<String>,
     /// Hash of the idempotency key it was acquired with.
     key: Option<String>,
+    /// Whether it has yet to be taken.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    is_offer: bool,
 }
 
 /// Somebody who wants the lock.
@@ -118,6 +124,8 @@ pub enum Answer {
         /// When it ends.
         expires_at: Timestamp,
     },
+    /// The lock is kept for the caller, who has waited, for [`OFFER_SECONDS`]: [`Request::Renew`] takes it.
+    Offered,
     /// Somebody else holds it.
     Held {
         /// The holder's name.
@@ -189,8 +197,8 @@ impl Queue {
         Some(self.last_ticket)
     }
 
-    /// A waiter asks whether its turn has come. [`Answer::Queued`] means not yet; [`Answer::Held`] that it waited long
-    /// enough, or that a later request took its place.
+    /// A waiter asks whether its turn has come: [`Answer::Offered`]. [`Answer::Queued`] means not yet; [`Answer::Held`] that it
+    /// waited long enough, or that a later request took its place.
     pub fn poll(&mut self, state: &mut State, ticket: u64, now: Timestamp) -> Answer {
         if let Some(waiter) = self.waiters.iter_mut().find(|waiter| waiter.ticket == ticket) {
             waiter.asked_at = now;
@@ -201,7 +209,7 @@ impl Queue {
             && state.live(now).is_none()
             && let Some(waiter) = self.waiters.pop_front()
         {
-            return state.grant(&waiter.acquire, now);
+            return state.offer(&waiter.acquire, now);
         }
         let waits = self.waiters.iter().any(|waiter| waiter.ticket == ticket);
         if waits { Answer::Queued } else { state.refusal(now) }
@@ -210,6 +218,14 @@ impl Queue {
     /// A waiter leaves.
     pub fn leave(&mut self, ticket: u64) {
         self.waiters.retain(|waiter| waiter.ticket != ticket);
+    }
+}
+
+impl Holder {
+    /// Holds it for so long from now.
+    fn take(&mut self, ttl_seconds: u64, now: Timestamp) {
+        self.expires_at = now.plus_seconds(ttl_seconds.clamp(TTL_SECONDS_MIN, TTL_SECONDS_MAX));
+        self.is_offer = false;
     }
 }
 
@@ -247,7 +263,7 @@ impl State {
         }
     }
 
-    /// The present grant again, for the same owner with its idempotency key.
+    /// The present grant again, for the same owner with its idempotency key; a grant that was only offered is taken.
     fn grant_again(&mut self, acquire: &Acquire, now: Timestamp) -> Option<Answer> {
         let token = self.token;
         let holder = self.holder.as_mut().filter(|holder| now < holder.expires_at)?;
@@ -256,6 +272,9 @@ impl State {
         }
         if holder.owner != acquire.owner {
             return Some(Answer::KeyReused);
+        }
+        if holder.is_offer {
+            holder.take(acquire.ttl_seconds, now);
         }
         if !holder.ids.contains(&acquire.id) {
             if holder.ids.len() >= IDS_MAX {
@@ -271,8 +290,16 @@ impl State {
         self.token = self.token.saturating_add(1).max(clock);
         let expires_at = now.plus_seconds(acquire.ttl_seconds.clamp(TTL_SECONDS_MIN, TTL_SECONDS_MAX));
         let (owner, key) = (acquire.owner.clone(), acquire.key.clone());
-        self.holder = Some(Holder { owner, expires_at, ids: VecDeque::from([acquire.id.clone()]), key });
+        self.holder =
+            Some(Holder { owner, expires_at, ids: VecDeque::from([acquire.id.clone()]), key, is_offer: false });
         Answer::Granted { fencing_token: self.token.to_string(), expires_at }
+    }
+
+    /// A grant that ends soon unless it is taken.
+    fn offer(&mut self, acquire: &Acquire, now: Timestamp) -> Answer {
+        self.grant(&Acquire { ttl_seconds: OFFER_SECONDS, ..acquire.clone() }, now);
+        self.holder.iter_mut().for_each(|holder| holder.is_offer = true);
+        Answer::Offered
     }
 
     fn refusal(&self, now: Timestamp) -> Answer {
@@ -286,7 +313,7 @@ impl State {
         let token = self.token;
         let holder = self.holder.as_mut().filter(|holder| now < holder.expires_at && holder.ids.contains(id));
         let Some(holder) = holder else { return Answer::NotHeld };
-        holder.expires_at = now.plus_seconds(ttl_seconds.clamp(TTL_SECONDS_MIN, TTL_SECONDS_MAX));
+        holder.take(ttl_seconds, now);
         Answer::Granted { fencing_token: token.to_string(), expires_at: holder.expires_at }
     }
 
