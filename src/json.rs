@@ -49,6 +49,14 @@ pub fn parse(text: &[u8], depth_max: usize) -> Result<Value, JsonError> {
     })
 }
 
+/// The integer that `value` is: `60.0` and `6e1` are 60 (JSON Schema 2020-12 core §4.2.3), as far as doubles tell integers apart.
+pub fn integer(value: &Value) -> Option<i64> {
+    const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
+    #[allow(clippy::cast_possible_truncation, reason = "a whole number within 2^53")]
+    let of_double = |double: f64| (double.fract() == 0.0 && double.abs() <= EXACT_MAX).then_some(double as i64);
+    value.as_i64().or_else(|| of_double(value.as_f64()?))
+}
+
 /// An object of `members`, the last of equal names. `collect` would sort first, with a sort of its own in the bundle for
 /// every kind of iterator.
 pub fn object(members: impl IntoIterator<Item = (String, Value)>) -> Map<String, Value> {

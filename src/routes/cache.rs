@@ -13,6 +13,7 @@ use super::conditional::Conditions;
 use super::extract::{self, Query, path_id};
 use super::problem::Problem;
 use super::reply::{Consistency, Reply};
+use super::turn::{self, Turn};
 use super::{Access, AppStore, Context, Outcome, Route, route};
 use crate::clock::Timestamp;
 use crate::patch::etag;
@@ -69,7 +70,7 @@ async fn put(request: Request, context: Context) -> Outcome {
     let tags = tags(&query)?;
     let content_type = extract::content_type(&request)?.unwrap_or_else(|| CONTENT_TYPE_DEFAULT.to_owned());
     let bytes = extract::bytes(&request, OBJECT_BYTES_MAX).await?;
-    check_conditions(&request, &cache, &key, context.data.now()).await?;
+    let _turn = check_conditions(&request, &context, &cache, &key).await?;
     let etag = etag(&bytes);
     let object = Object { content_type, etag: etag.clone(), bytes: Rc::new(bytes) };
     cache.set(&key, Some(object), life, tags, context.data.now()).await?;
@@ -103,7 +104,7 @@ async fn get(request: Request, context: Context) -> Outcome {
 
 async fn delete(request: Request, context: Context) -> Outcome {
     let (cache, key) = (cache(&context)?, path_id(&context, "key")?);
-    check_conditions(&request, &cache, &key, context.data.now()).await?;
+    let _turn = check_conditions(&request, &context, &cache, &key).await?;
     cache.delete(&key, context.data.now()).await?;
     Ok(done())
 }
@@ -164,19 +165,23 @@ fn cache_status(found: &Found<Object>, now: Timestamp) -> String {
     format!("kv-patterns; hit; ttl={sign}{}; detail={tier}", left.max(past))
 }
 
-/// 412 unless the conditions of a write hold. Only a request that sets some pays for the look, which may be stale.
+/// 412 unless the conditions of a write hold; the turn to write, until it is written. Only a request that sets some pays for
+/// the look, which may be stale, and waits.
 async fn check_conditions(
     request: &Request,
+    context: &Context,
     cache: &Cache<AppStore, Object>,
     key: &str,
-    now: Timestamp,
-) -> Result<(), Problem> {
+) -> Result<Option<Turn>, Problem> {
     let conditions = Conditions::of(request);
     if conditions.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
+    let turn = turn::take(&context.data, &["cache", &path_id(context, "bucket")?, key]).await?;
+    let now = context.data.now();
     let current = usable(cache.get(key, now).await?, now).map(|(_, object)| object.etag);
-    conditions.check_write(current.as_deref())
+    conditions.check_write(current.as_deref())?;
+    Ok(Some(turn))
 }
 
 fn tags(query: &Query) -> Result<Vec<String>, Problem> {

@@ -139,14 +139,6 @@ fn out_of_range<N: std::fmt::Display>(field: &str, range: &std::ops::RangeInclus
     Problem::invalid(field, format!("Must be an integer from {} to {}.", range.start(), range.end()))
 }
 
-/// The integer that `value` is: `60.0` and `6e1` are 60 (JSON Schema 2020-12 core §4.2.3), as far as doubles tell integers apart.
-fn whole(value: &Value) -> Option<i64> {
-    const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
-    #[allow(clippy::cast_possible_truncation, reason = "a whole number within 2^53")]
-    let of_double = |double: f64| (double.fract() == 0.0 && double.abs() <= EXACT_MAX).then_some(double as i64);
-    value.as_i64().or_else(|| of_double(value.as_f64()?))
-}
-
 fn choose<T: Copy>(field: &str, word: &str, words: &[(&str, T)]) -> Result<T, Problem> {
     words.iter().find(|(known, _)| *known == word).map(|(_, value)| *value).ok_or_else(|| {
         let known: Vec<&str> = words.iter().map(|(known, _)| *known).collect();
@@ -337,7 +329,7 @@ impl Fields {
     /// 400: it is not an integer, or out of range.
     pub fn integer(&mut self, name: &str, range: std::ops::RangeInclusive<i64>) -> Result<Option<i64>, Problem> {
         let Some(value) = self.take(name) else { return Ok(None) };
-        match whole(&value).filter(|number| range.contains(number)) {
+        match json::integer(&value).filter(|number| range.contains(number)) {
             Some(number) => Ok(Some(number)),
             None => Err(out_of_range(name, &range)),
         }
@@ -350,7 +342,7 @@ impl Fields {
     /// 400: it is not an integer, or out of range.
     pub fn count(&mut self, name: &str, range: std::ops::RangeInclusive<u64>) -> Result<Option<u64>, Problem> {
         let Some(value) = self.take(name) else { return Ok(None) };
-        let unsigned = value.as_u64().or_else(|| whole(&value)?.try_into().ok());
+        let unsigned = value.as_u64().or_else(|| json::integer(&value)?.try_into().ok());
         match unsigned.filter(|number| range.contains(number)) {
             Some(number) => Ok(Some(number)),
             None => Err(out_of_range(name, &range)),

@@ -186,13 +186,16 @@ struct Who {
 impl Who {
     fn of(fields: &mut Fields) -> Result<Self, Problem> {
         let is_list = fields.has("identifiers");
+        // `null` is as good as absent.
         if !is_list {
+            fields.take("identifiers");
             let identifier = fields.id("identifier")?;
             return Ok(Self { identifiers: vec![(normalise(&identifier), identifier)], is_list });
         }
         if fields.has("identifier") {
             return Err(Problem::invalid("identifiers", "Give either `identifier` or `identifiers`."));
         }
+        fields.take("identifier");
         let given = fields.texts("identifiers", IDENTIFIERS_MAX, extract::ID_BYTES_MAX)?;
         if given.is_empty() {
             return Err(Problem::invalid("identifiers", format!("Must have 1 to {IDENTIFIERS_MAX} items.")));

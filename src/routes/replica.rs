@@ -8,6 +8,7 @@ use super::conditional::Conditions;
 use super::extract::{self, Query, path_id};
 use super::problem::Problem;
 use super::reply::{Consistency, Reply};
+use super::turn::{self, Turn};
 use super::{Access, AppStore, Context, Outcome, Route, route};
 use crate::kv;
 use crate::patterns::replica::{Content, Error, ReadPolicy, Replica, Replicas, Verdict, WritePolicy, Written};
@@ -75,7 +76,7 @@ async fn put(request: Request, context: Context) -> Outcome {
     };
     let content_type = extract::content_type(&request)?;
     let bytes = extract::bytes(&request, VALUE_BYTES_MAX).await?;
-    check_conditions(&request, &context, &key).await?;
+    let _turn = check_conditions(&request, &context, &key).await?;
     let stamps = STAMPS.with(Clone::clone);
     let written = replicas(&context)?.put(&key, Content { bytes, content_type }, ttl_seconds, policy, &stamps).await;
     Ok(written_reply(&written, false)?.header("ETag", tag(written.stamp)))
@@ -86,23 +87,25 @@ fn tag(stamp: Stamp) -> String {
     format!("\"{stamp}\"")
 }
 
-/// 412 unless the conditions of a write hold for the newest value that a majority knows. Only a request that sets some
-/// pays for the reads, which may be stale.
-async fn check_conditions(request: &Request, context: &Context, key: &str) -> Result<(), Problem> {
+/// 412 unless the conditions of a write hold for the newest value that a majority knows; the turn to write, until it is
+/// written. Only a request that sets some pays for the reads, which may be stale, and waits.
+async fn check_conditions(request: &Request, context: &Context, key: &str) -> Result<Option<Turn>, Problem> {
     let conditions = Conditions::of(request);
     if conditions.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
+    let turn = turn::take(&context.data, &["replicated", key]).await?;
     let found = replicas(context)?.get(key, ReadPolicy::Quorum, None, &context.data.background).await?;
     let stored = found.filter(|found| found.value.content.is_some());
-    conditions.check_write(stored.map(|found| tag(found.value.stamp)).as_deref())
+    conditions.check_write(stored.map(|found| tag(found.value.stamp)).as_deref())?;
+    Ok(Some(turn))
 }
 
 async fn delete(request: Request, context: Context) -> Outcome {
     let key = path_id(&context, "key")?;
     let query = Query::of(&context.data)?;
     let policy = query.one_of("write", WRITE_POLICIES)?.unwrap_or(WritePolicy::Quorum);
-    check_conditions(&request, &context, &key).await?;
+    let _turn = check_conditions(&request, &context, &key).await?;
     let stamps = STAMPS.with(Clone::clone);
     let written = replicas(&context)?.delete(&key, policy, &stamps).await;
     written_reply(&written, true)

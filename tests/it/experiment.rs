@@ -208,7 +208,7 @@ fn wilson_intervals() {
 fn the_uplift_and_its_interval() {
     let uplift = uplift(CONTROL, TREATMENT).unwrap();
     close(uplift.value, 0.1);
-    close_interval(uplift.interval, 0.010_870_112_525_621_1, 0.189_129_887_474_379);
+    close_interval(uplift.interval.unwrap(), 0.010_870_112_525_621_1, 0.189_129_887_474_379);
 }
 
 #[test]
@@ -275,6 +275,9 @@ fn questions_without_an_answer_have_none() {
     assert_eq!(two_proportion_z(arm(0, 0), CONTROL), None);
     assert_eq!(two_proportion_z(arm(0, 10), arm(0, 10)), None);
     assert_eq!(uplift(arm(0, 10), arm(1, 10)), None);
+    let none_converted = uplift(arm(3, 52), arm(0, 48)).unwrap();
+    close(none_converted.value, -1.0);
+    assert_eq!(none_converted.interval, None, "without a conversion nothing says how sure that is");
     assert_eq!(sequential(arm(10, 10), arm(10, 10)), None);
     assert_eq!(arm(20, 10).rate(), Some(1.0), "a lagging exposure counter");
 }
@@ -324,6 +327,8 @@ proptest! {
         prop_assert!((probability + probability_to_beat(b, a) - 1.0).abs() < 1e-6);
         let p_values = [two_proportion_z(a, b).map(|t| t.p_value), sequential(a, b).map(|t| t.p_value), sample_ratio(&[n, m], &[1, 1]).map(|t| t.p_value), sequential_sample_ratio(&[n, m], &[1, 1])];
         prop_assert!(p_values.iter().flatten().all(|p| (0.0..=1.0).contains(p)), "{:?}", p_values);
+        let uplifts = [uplift(a, b).and_then(|uplift| uplift.interval), sequential(a, b).map(|test| test.interval)];
+        prop_assert!(uplifts.iter().flatten().all(|interval| -1.0 <= interval.low && interval.low <= interval.high), "{:?}", uplifts);
         let wilson = a.wilson_interval();
         prop_assert!(0.0 <= wilson.low && wilson.low <= wilson.high && wilson.high <= 1.0);
     }

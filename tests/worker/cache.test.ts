@@ -50,6 +50,17 @@ describe("an object", () => {
     expect((await put(`${bucket}/k`, "x", { "if-match": etag })).status).toBe(204);
   });
 
+  it("takes one of several writes at once that name the same version", async () => {
+    for (let round = 0; round < 5; round += 1) {
+      const bucket = fresh("b");
+      const news = await Promise.all(Array.from({ length: 8 }, (_, n) => put(`${bucket}/k`, `${n}`, { "if-none-match": "*" })));
+      expect(news.map(({ status }) => status).sort()).toEqual([204, ...Array(7).fill(412)]);
+      const etag = (await get(`${bucket}/k`)).headers.get("etag")!;
+      const edits = await Promise.all(Array.from({ length: 8 }, (_, n) => put(`${bucket}/k`, `edit ${n}`, { "if-match": etag })));
+      expect(edits.map(({ status }) => status).sort()).toEqual([204, ...Array(7).fill(412)]);
+    }
+  });
+
   it("is gone after a deletion, at once, also a second time", async () => {
     const bucket = fresh("b");
     await put(`${bucket}/k`, "v");

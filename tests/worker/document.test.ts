@@ -139,6 +139,12 @@ describe("migration", () => {
   });
 });
 
+test("a version is an integer however it is written", async () => {
+  const raw = '{"version":2e0,"migrations":[{"from":1.0,"to":2.0,"steps":[]}]}';
+  const name = fresh("books");
+  expect((await call(`PUT /v1/collections/${name}`, { raw })).status).toBe(200);
+});
+
 describe("hostile input", () => {
   const step = (value: unknown) => [{ from: 1, to: 2, steps: [value] }];
   test.each([

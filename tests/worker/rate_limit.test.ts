@@ -209,6 +209,10 @@ describe("several identifiers in one check", () => {
     expect(await bad({ identifiers: ["x"], identifier: "x" })).toBe("400 invalid-request identifiers");
     for (const identifier of ["", "x".repeat(257), "a\u0000b", 7, null]) expect(await bad({ identifiers: ["ok", identifier] })).toBe("400 invalid-request identifiers[1]");
     expect(await left(name, "ok")).toBe(3);
+    // As for every optional field.
+    for (const body of [{ identifier: "u", identifiers: null }, { identifier: null, identifiers: ["u"] }]) {
+      expect((await call(`POST /v1/rate-limits/${name}/check`, { body })).status).toBe(200);
+    }
   });
 });
 

@@ -70,6 +70,18 @@ describe("the contract", () => {
     expect(problem(await get(key, "", { headers: { "if-match": tag } }))).toBe("412 precondition-failed");
   });
 
+  test("of writes at once that name the same version one is done, deletions too", async () => {
+    for (let round = 0; round < 5; round++) {
+      const key = fresh("key");
+      const news = await Promise.all(Array.from({ length: 8 }, (_, n) => put(key, `${n}`, "", { headers: { "if-none-match": "*" } })));
+      expect(news.map(({ status }) => status).sort()).toEqual([200, ...Array(7).fill(412)]);
+      const tag = (await get(key, "?read=newest")).headers.get("etag")!;
+      const named = { headers: { "if-match": tag } };
+      const edits = await Promise.all([remove(key, "", named), ...Array.from({ length: 8 }, (_, n) => put(key, `${n}`, "", named))]);
+      expect(edits.filter(({ status }) => status === 412)).toHaveLength(8);
+    }
+  });
+
   test("a value ends with its time to live, also below KV's minute", async () => {
     const key = fresh("key");
     const now = Date.now();

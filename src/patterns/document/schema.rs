@@ -12,6 +12,7 @@ use serde_json::{Map, Number, Value};
 use thiserror::Error;
 
 use super::BOUNDS;
+use crate::json::integer;
 use crate::kv::codec::Record;
 use crate::patch::{PatchError, check};
 
@@ -130,7 +131,7 @@ impl Sent {
     }
 
     fn version(&mut self, name: &str) -> Result<u32, SchemaError> {
-        let version = self.take(name)?.as_u64().and_then(|version| u32::try_from(version).ok());
+        let version = integer(&self.take(name)?).and_then(|version| u32::try_from(version).ok());
         version.map_or_else(|| refuse(self.at(name), "must be the number of a version"), Ok)
     }
 

@@ -204,7 +204,7 @@ impl Rule {
         let decided = self.decide(control, treatment);
         Comparison {
             uplift: uplift.map(|uplift| uplift.value),
-            uplift_interval: uplift.map(|uplift| uplift.interval.into()),
+            uplift_interval: uplift.and_then(|uplift| uplift.interval).map(Into::into),
             p_value: stats::two_proportion_z(control, treatment).map(|test| test.p_value),
             always_valid_p_value: sequential.map(|test| test.p_value),
             always_valid_interval: sequential.map(|test| test.interval.into()),
