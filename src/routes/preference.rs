@@ -110,7 +110,7 @@ fn report(view: &View) {
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         match error {
-            Error::Refused(Refusal::PreconditionFailed(etag)) => Self::precondition_failed().header("ETag", etag),
+            Error::Refused(Refusal::PreconditionFailed) => Self::precondition_failed(),
             Error::Refused(Refusal::Field(error)) => Self::invalid(error.field, error.expected),
             Error::Refused(Refusal::Patch(error)) => error.into(),
             Error::Kv(error) => error.into(),
