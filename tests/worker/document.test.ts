@@ -87,6 +87,16 @@ describe("migration", () => {
     expect([again.body, again.headers.get("document-version"), cost(again)]).toEqual([read.body, "2", "r=1 w=0 d=0 l=0"]);
   });
 
+  test("a patch keeps the end of its document, or sets the one it names", async () => {
+    const books = await collection(1);
+    await put(books, "dune", { name: "Dune" }, "?ttlSeconds=3600");
+    for (const [query, seconds] of [["", 3600], ["?ttlSeconds=7200", 7200]] as const) {
+      expect((await call(`PATCH ${path(books, "dune")}${query}`, { body: { seconds } })).status).toBe(200);
+      const [key] = await keys(books);
+      expect(Math.abs(key!.expiration! - Date.now() / 1000 - seconds)).toBeLessThan(70);
+    }
+  });
+
   test("a record newer than the schema is served and never overwritten", async () => {
     const books = await collection(2);
     await put(books, "dune", { title: "Dune" });

@@ -19,6 +19,16 @@ async function configured(): Promise<string> {
   return `/v1/fetch/${name}/a`;
 }
 
+test("every field of an origin comes back as it was put", async () => {
+  const path = `/v1/origins/${fresh("origin")}`;
+  const body = {
+    baseUrl: "https://origin.example/base", memorySeconds: 1, freshSeconds: 2, staleSeconds: 3, staleIfErrorSeconds: 4, earlyRefreshBeta: 0.5,
+    tags: ["a", "b"], respectCacheControl: false, timeoutSeconds: 5,
+  };
+  expect((await call(`PUT ${path}`, { body })).body).toMatchObject(body);
+  expect((await call(`GET ${path}`)).body).toMatchObject(body);
+});
+
 /** `Response` itself makes none below 200 or above 599. */
 const ofStatus = (status: number) => Object.defineProperty(new Response("x", { headers: { "Cache-Control": "max-age=60" } }), "status", { value: status });
 
