@@ -90,9 +90,10 @@ impl Problem {
         Self::new(403, "forbidden", "The token's scopes do not allow this", format!("The scope `{scope}` is needed."))
     }
 
-    /// The same, saying how far it may be behind.
+    /// The same, saying how far it may be behind, whatever it said before.
     #[must_use]
-    pub fn consistency(self, consistency: Consistency) -> Self {
+    pub fn consistency(mut self, consistency: Consistency) -> Self {
+        self.headers.retain(|(name, _)| *name != "Consistency");
         self.header("Consistency", consistency.as_str())
     }
 
