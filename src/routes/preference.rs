@@ -51,8 +51,8 @@ async fn get(request: Request, context: Context) -> Outcome {
         Consistency::Strong => (ask(&context, &user, None).await?, Consistency::Strong),
     };
     report(&view);
-    let reply = Reply::json(200, &view.document);
-    Ok(Conditions::of(&request).read(&view.etag, reply)?.consistency(consistency))
+    let reply = Conditions::of(&request).read(&view.etag, Reply::json(200, &view.document));
+    reply.map(|reply| reply.consistency(consistency)).map_err(|problem| problem.consistency(consistency))
 }
 
 async fn put(request: Request, context: Context) -> Outcome {
@@ -98,7 +98,9 @@ async fn ask(context: &Context, user: &str, change: Option<(Change, Precondition
     let request = strong::Request::new(&found, change);
     let object = app.object("PREFERENCE", strong::object_name(tenant, user));
     let answer = object.ask((tenant.id(), user), &request, request.is_repeatable()).await?;
-    Ok(request.view(answer, found.unreadable, app.now(), &STAMPS.with(Clone::clone))?)
+    let view = request.view(answer, found.unreadable, app.now(), &STAMPS.with(Clone::clone));
+    // The object decided: what it refuses is no more stale than what it does.
+    view.map_err(|error| Problem::from(error).consistency(Consistency::Strong))
 }
 
 fn report(view: &View) {
@@ -110,7 +112,7 @@ fn report(view: &View) {
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         match error {
-            Error::Refused(Refusal::PreconditionFailed(etag)) => Self::precondition_failed().header("ETag", etag),
+            Error::Refused(Refusal::PreconditionFailed) => Self::precondition_failed(),
             Error::Refused(Refusal::Field(error)) => Self::invalid(error.field, error.expected),
             Error::Refused(Refusal::Patch(error)) => error.into(),
             Error::Kv(error) => error.into(),

@@ -90,9 +90,10 @@ impl Problem {
         Self::new(403, "forbidden", "The token's scopes do not allow this", format!("The scope `{scope}` is needed."))
     }
 
-    /// The same, saying how far it may be behind.
+    /// The same, saying how far it may be behind, whatever it said before.
     #[must_use]
-    pub fn consistency(self, consistency: Consistency) -> Self {
+    pub fn consistency(mut self, consistency: Consistency) -> Self {
+        self.headers.retain(|(name, _)| *name != "Consistency");
         self.header("Consistency", consistency.as_str())
     }
 
@@ -112,7 +113,8 @@ impl Problem {
         Self::new(405, "method-not-allowed", "The method is not allowed here", detail).header("Allow", allow)
     }
 
-    /// 412: the document, as KV shows it, is not the one the caller has seen.
+    /// 412: the document, as KV shows it, is not the one the caller has seen. It carries no `ETag`: who is told this has to
+    /// read the new version, and its tag comes with it.
     pub fn precondition_failed() -> Self {
         let detail = "The current version does not match `If-Match` or `If-None-Match`; read it again.";
         Self::new(412, "precondition-failed", "The precondition failed", detail).consistency(Consistency::Eventual)

@@ -14,6 +14,7 @@ use kv_patterns::patterns::experiment::{
 use kv_patterns::random::SeededRandom;
 use proptest::prelude::*;
 
+use crate::faulty::{Faulty, Mode, clock};
 use crate::support::{START, block_on, store, tenant};
 
 type Stored = Metered<MemoryStore<ManualClock>>;
@@ -360,6 +361,42 @@ fn a_user_counts_once_per_metric_whatever_repeats_it() {
     assert!((values - 25.0).abs() < 1e-9, "{values}");
     assert_eq!((tally.unexposed, tally.switched, tally.truncated), (1, 0, false));
     assert!(world.counters.names().iter().all(|name| !name.contains("user-")), "a user's id is in a key");
+}
+
+#[test]
+fn of_one_event_with_several_values_the_last_one_counts() {
+    let world = world();
+    let isolate = world.isolate();
+    isolate.put(weights(&[("a", 1)]));
+    isolate.event("u", None, EXPOSURE, None);
+    let value = || isolate.tally().arms["a"].conversions["purchase"].value_sum;
+    for sent in [1.0, 2.0, 1.0, 2.0, 2.0] {
+        isolate.event("u", None, "purchase", Some(sent));
+        assert!((value() - sent).abs() < 1e-9, "{sent}");
+    }
+    let again = || isolate.event("u", None, "purchase", Some(2.0));
+    assert_eq!(world.cost(again), (true, "r=0 w=0 d=0 l=0".to_owned()), "what is there is not written again");
+}
+
+#[test]
+fn an_event_that_kv_did_not_take_is_written_when_it_is_repeated() {
+    let (world, down) = (world(), Faulty::new(&clock()));
+    let isolate = world.isolate();
+    let experiment = isolate.put(weights(&[("a", 1)]));
+    let events = Events::new(down.clone(), &tenant("acme"), Memory::default());
+    let send = |value| block_on(events.record(&experiment, &experiment.place("u", None), "u", "purchase", Some(value)));
+    let stored = || {
+        let name = down.memory.names().remove(0);
+        String::from_utf8(down.memory.raw(&name).unwrap()).unwrap()
+    };
+    send(1.0).unwrap();
+    down.set(Mode::ReadOnly);
+    send(2.0).unwrap_err();
+    // What failed may have happened, so that what was there before is not known to be there either.
+    down.set(Mode::Up);
+    down.memory.plant(&down.memory.names().remove(0), b"of the write that failed");
+    send(1.0).unwrap();
+    assert!(stored().ends_with("\"n\":1.0}"), "{}", stored());
 }
 
 #[test]

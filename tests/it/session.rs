@@ -2,9 +2,11 @@
 //! by hand and a meter on every operation. What other locations see is tested in the simulator.
 
 use std::cell::Cell;
+use std::future::Future;
 use std::rc::Rc;
+use std::task::{Context, Waker};
 
-use kv_patterns::clock::{ManualClock, Timestamp};
+use kv_patterns::clock::{Clock, ManualClock, Timestamp};
 use kv_patterns::kv::{Corrupt, MemoryStore, Meter, Metered, PageRequest};
 use kv_patterns::patterns::session::{
     IDLE_SECONDS_DEFAULT, Issued, NewSession, Refusal, Rotation, Session, Sessions, Verdict,
@@ -15,6 +17,7 @@ use kv_patterns::sim;
 use proptest::prelude::*;
 use serde_json::json;
 
+use crate::faulty::{self, Faulty, Mode};
 use crate::support::{START, block_on, store, tenant};
 
 struct World {
@@ -50,7 +53,7 @@ fn of(user: &str) -> NewSession {
 
 impl World {
     fn now(&self) -> Timestamp {
-        kv_patterns::clock::Clock::now(&self.clock)
+        self.clock.now()
     }
 
     fn create(&self, new: NewSession) -> Issued {
@@ -230,6 +233,31 @@ fn of_rotations_of_one_token_that_cross_in_an_isolate_one_gets_a_session() {
     });
     world.run().unwrap();
     assert_eq!(won.get(), 1);
+}
+
+#[test]
+fn a_rotation_that_the_platform_ended_in_the_middle_holds_its_token_for_a_minute_and_no_longer() {
+    let clock = faulty::clock();
+    let store = Faulty::new(&clock);
+    let sessions = Sessions::new(store.clone(), &tenant("acme"), 0, Recent::new(8));
+    let (random, now) = (SeededRandom::new(7), || Clock::now(&clock));
+    let old = block_on(sessions.create(of("alice"), now(), &random)).unwrap();
+    let started_at = now();
+    store.set(Mode::Slow(1000));
+    let mut ended = Box::pin(sessions.rotate(old.token.secret(), started_at, &random));
+    let mut is_pending = || ended.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending();
+    assert!(is_pending(), "it reads");
+    clock.advance_seconds(1);
+    assert!(is_pending(), "it writes");
+    drop(ended);
+    store.set(Mode::Up);
+    let rotate = || block_on(sessions.rotate(old.token.secret(), now(), &random)).unwrap();
+    clock.advance_millis(58_999);
+    assert_eq!(rotate(), Rotation::Refused(Refusal::Revoked));
+    clock.advance_millis(1);
+    assert_eq!(now(), started_at.plus_seconds(60));
+    let new = rotated(rotate());
+    assert_eq!(block_on(sessions.verify(new.token.secret(), now())).unwrap(), Verdict::Valid(new.session));
 }
 
 #[test]

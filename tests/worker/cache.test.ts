@@ -1,5 +1,5 @@
 // The object cache on the real bundle: the contract, hostile input, failing KV.
-import { describe, expect, it, test } from "vitest";
+import { afterEach, describe, expect, it, test, vi } from "vitest";
 import { call, cost, fresh, problem } from "./client";
 
 const JSON_TYPE = { "content-type": "application/json" };
@@ -76,6 +76,43 @@ describe("an object", () => {
     expect((await call(`GET /v1/cache/${bucket}/k`, { token: "other-token" })).status).toBe(404);
     expect((await call(`GET /v1/cache/${bucket}/k`, { token: "flags-token" })).status).toBe(403);
     expect((await call(`GET /v1/cache/${bucket}/k`, { token: null })).status).toBe(401);
+  });
+});
+
+describe("time", () => {
+  /** The clock of the Worker; KV's own clock does not follow it. */
+  const setClock = (millis: number) => vi.useFakeTimers({ toFake: ["Date"], now: millis });
+  afterEach(() => void vi.useRealTimers());
+  const seen = async (path: string) => {
+    const { status, headers } = await get(path);
+    return [status, headers.get("age"), /ttl=[^;]*/.exec(headers.get("cache-status")!)?.[0]];
+  };
+  const GONE = [404, null, undefined];
+
+  it("an object lives five minutes, or from one second to a year", async () => {
+    const [bucket, start] = [fresh("b"), Date.now()];
+    setClock(start);
+    for (const key of ["unsaid", "short?ttlSeconds=1", "long?ttlSeconds=31536000"]) expect((await put(`${bucket}/${key}`, "v")).status).toBe(204);
+    for (const [millis, short, unsaid] of [
+      [999, [200, "0", "ttl=0"], [200, "0", "ttl=299"]],
+      [1_000, GONE, [200, "1", "ttl=299"]],
+      [299_999, GONE, [200, "299", "ttl=0"]],
+      [300_000, GONE, GONE],
+    ] as const) {
+      setClock(start + millis);
+      expect([await seen(`${bucket}/short`), await seen(`${bucket}/unsaid`)], `${millis}`).toEqual([short, unsaid]);
+    }
+    expect((await seen(`${bucket}/long`))[2]).toBe("ttl=31535700");
+  });
+
+  it("past its life an object is served for staleSeconds more, and says so", async () => {
+    const [bucket, start] = [fresh("b"), Date.now()];
+    setClock(start);
+    await put(`${bucket}/k?ttlSeconds=10&staleSeconds=20`, "v");
+    for (const [seconds, expected] of [[9, [200, "9", "ttl=1"]], [15, [200, "15", "ttl=-5"]], [29, [200, "29", "ttl=-19"]], [30, GONE]] as const) {
+      setClock(start + seconds * 1000);
+      expect(await seen(`${bucket}/k`), `${seconds}`).toEqual(expected);
+    }
   });
 });
 

@@ -12,6 +12,30 @@ const named = (some: Operation[]) => some.map((operation) => [operation.id, oper
 
 const parametersOf = ({ path }: Operation) => [...path.matchAll(/\{(\w+)\}/g)].map(([, name]) => name!);
 
+describe("scopes", async () => {
+  const TOKEN = "scoped-token";
+  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", new TextEncoder().encode(TOKEN)));
+  const sha256 = [...digest].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  /** What is below a user has a scope of its own; OFREP reads flags. */
+  const resource = ({ path }: Operation) => (path.startsWith("/ofrep/") ? "flags" : path.replace("/v1/users/{user}", "/v1").split("/")[2]!);
+  /** A POST because of what it takes: nothing that a caller has stored changes. */
+  const READS = ["verifySession", "evaluateFlag", "evaluateFlags", "evaluateFlagsSlash", "assignVariant", "checkRateLimit"];
+
+  test.each(named(operations.filter(({ open }) => !open)))("%s: its resource's, for reading with `:read` too, and no other's", async (id, operation) => {
+    const example = await examples[id]!();
+    const status = async (scope: string) => {
+      const API_TOKENS = JSON.stringify({ one: { sha256, tenant: "dev", scopes: [scope] } });
+      const headers = { ...example.headers, "x-test-env": JSON.stringify({ API_TOKENS }) };
+      return (await call(route(operation, example), { ...example, headers, token: TOKEN })).status;
+    };
+    const [own, good] = [resource(operation), example.status ?? 200];
+    const isRead = operation.method === "GET" || READS.includes(id);
+    for (const scope of [own === "locks" ? "counters" : "locks", `${own}x`, `x${own}`, `${own}:write`, ":read"]) expect(await status(scope), scope).toBe(403);
+    expect(await status(`${own}:read`), `${own}:read`).toBe(isRead ? good : 403);
+    expect(await status(own), own).toBe(good);
+  });
+});
+
 describe("ids in a path", () => {
   const bad = ["%00", "a%0Ab", "%7F", "%C2%85", "%zz", "%", "%FF", "%ED%A0%80", "x".repeat(257), encodeURIComponent("é".repeat(128)) + "x"];
   test.each(named(ours.filter((operation) => parametersOf(operation).length > 0)))("%s refuses bad ones and names the parameter", async (id, operation) => {
@@ -225,7 +249,7 @@ describe("mutable documents", () => {
     };
     const refused = async (reply: Promise<Awaited<ReturnType<typeof call>>>) => {
       const answer = await reply;
-      expect([problem(answer), answer.headers.get("consistency")]).toEqual([FAILED, "eventual"]);
+      expect([problem(answer), answer.headers.get("consistency"), answer.headers.get("etag")]).toEqual([FAILED, "eventual", null]);
     };
     const isThere = kind.alwaysThere || (await get()).status === 200;
 

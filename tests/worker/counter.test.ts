@@ -96,6 +96,15 @@ describe("exact", () => {
     expect([cost(read), read.headers.get("consistency")]).toEqual(["r=0 w=0 d=0 l=0", "strong"]);
   });
 
+  test("what is not said is one, and a reading says when it was made", async () => {
+    const name = fresh("unsaid");
+    const now = Date.now() + 1000;
+    vi.useFakeTimers({ toFake: ["Date"], now });
+    expect((await add(name, { mode: "exact" })).body).toEqual({ value: 1 });
+    await add(name);
+    for (const mode of ["exact", "approximate"]) expect((await call(`GET /v1/counters/${name}?mode=${mode}`)).body).toMatchObject({ value: 1, asOf: now });
+  });
+
   test("an idempotency key counts once, and is refused for another delta", async () => {
     const name = fresh("keyed");
     const options = { headers: { "idempotency-key": fresh("key") } };
@@ -113,6 +122,8 @@ describe("exact", () => {
     expect(problem(await exact(name, 1))).toBe("409 counter-overflow delta");
     expect(await value(name, "exact")).toBe(MAX);
     expect((await exact(name, -MAX)).body.value).toBe(0);
+    expect((await exact(name, -MAX)).body.value).toBe(-MAX);
+    expect(problem(await exact(name, -1))).toBe("409 counter-overflow delta");
   });
 
   test("a snapshot is in KV soon, for a read without the object and for the list", async () => {

@@ -42,6 +42,12 @@ interface ImportMeta {
   glob<Module>(pattern: string, options: { eager: true }): Record<string, Module>;
 }
 
+/** A file as text. */
+declare module "*?raw" {
+  const text: string;
+  export default text;
+}
+
 /** Data of the public JSON Patch suite: no types of its own. */
 declare module "json-patch-test-suite/*.json" {
   const cases: unknown[];

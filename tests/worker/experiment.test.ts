@@ -211,6 +211,17 @@ describe("events and results", () => {
     expect(keys.filter(({ name }) => name.includes("alice"))).toEqual([]);
   });
 
+  test("of an event with several values the last one counts, also where an earlier one comes back", async () => {
+    const name = await made();
+    await event(name, "u");
+    for (const value of [1, 2, 1]) {
+      expect((await event(name, "u", "purchase", { value })).status).toBe(202);
+      const { variants } = await results(name);
+      const [purchase] = variants.find(({ exposures }: { exposures: number }) => exposures === 1).metrics;
+      expect([purchase.conversions, purchase.valueSum]).toEqual([1, value]);
+    }
+  });
+
   test("rates, intervals and tests against control; no verdict without data", async () => {
     const name = await made({ salt: "results" });
     const users = Array.from({ length: 60 }, (_, n) => `u${n}`);

@@ -80,6 +80,24 @@ describe("documents", () => {
     expect(problem(await call("PUT /v1/flags/f/overrides/u", { body: {} }))).toBe("400 invalid-request variant");
   });
 
+  test("overrides and rollbacks are made under conditions too, each on the tag of what it changes", async () => {
+    const first = await store({ f: flag() });
+    const stale = (await call("GET /v1/flags/f")).headers.get("etag")!;
+    const change = (tag: string) => ({ headers: { "if-match": tag } });
+    const over = await call("PUT /v1/flags/f/overrides/u", { body: { variant: "on" }, ...change(stale) });
+    expect([over.status, over.headers.get("etag")]).toEqual([200, (await call("GET /v1/flags/f")).headers.get("etag")]);
+    const refused = [
+      await call("PUT /v1/flags/f/overrides/u", { body: { variant: "off" }, ...change(stale) }),
+      await call("DELETE /v1/flags/f/overrides/u", change(stale)),
+      await call("POST /v1/flags/rollback", { body: { revision: first.body.revision }, ...change(first.headers.get("etag")!) }),
+    ];
+    expect(refused.map(problem)).toEqual(refused.map(() => "412 precondition-failed"));
+    expect((await single("f", { targetingKey: "u" })).body.value).toBe(true);
+    const now = (await call("GET /v1/flags")).headers.get("etag")!;
+    const back = await call("POST /v1/flags/rollback", { body: { revision: first.body.revision }, ...change(now) });
+    expect([back.status, back.headers.get("etag")]).toEqual([200, first.headers.get("etag")]);
+  });
+
   test("history and rollback", async () => {
     const first = await store({ f: flag("on") });
     await store({ f: flag("off") });

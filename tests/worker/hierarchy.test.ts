@@ -30,6 +30,13 @@ describe("listing", () => {
     expect(filtered.body.items.map(({ key }: { key: string }) => key)).toEqual([`${root}/b/1`, `${root}/b/2`]);
   });
 
+  test("when a key ends is told in milliseconds, and what has no metadata has null", async () => {
+    const root = await subtree();
+    const expiration = Math.floor(Date.now() / 1000) + 3600;
+    await env.CONFIG.put(`dev/${root}/ends`, "x", { expiration });
+    expect((await list(`prefix=${root}`)).body.items).toEqual([{ key: `${root}/ends`, expiresAt: expiration * 1000, metadata: null }]);
+  });
+
   test("a prefix is whole segments", async () => {
     const root = await subtree("user-1/a", "user-12/a");
     expect((await list(`prefix=${root}/user-1`)).body.items).toHaveLength(1);

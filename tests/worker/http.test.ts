@@ -1,5 +1,6 @@
 // What every route has in common: who may call, ids of requests, CORS, methods, bodies, health.
 import { describe, expect, test } from "vitest";
+import example from "../../.dev.vars.example?raw";
 import { call, cost, fresh, problem, type Call } from "./client.ts";
 
 const BINDINGS = ["CACHE", "CONFIG", "COUNTERS", "REPLICA_ASIA", "REPLICA_EU", "REPLICA_US", "SESSIONS"];
@@ -42,6 +43,12 @@ describe("who may call", () => {
     if (scope.endsWith(":read")) expect(read.status).not.toBe(403);
     else expect(problem(read)).toBe("403 forbidden");
     expect(cost(flags)).toBe("r=0 w=0 d=0 l=0");
+  });
+
+  test("`dev-token`, as whoever starts it here first", async () => {
+    const tokens = /^API_TOKENS='(.*)'$/m.exec(example)![1]!;
+    expect(Object.values(JSON.parse(tokens))).toEqual([{ sha256: expect.any(String), tenant: "dev", scopes: ["*"] }]);
+    expect((await call("POST /v1/sessions", { body: { userId: "a" }, headers: variables({ API_TOKENS: tokens }) })).status).toBe(201);
   });
 
   test("which paths exist is told to callers only", async () => {
@@ -156,7 +163,9 @@ describe("CORS", () => {
     for (const route of ["GET /health", LIST, "GET /nothing"]) {
       const answer = await call(route, { headers });
       expect(answer.headers.get("access-control-allow-origin")).toBe(origin);
-      expect(answer.headers.get("access-control-expose-headers")).toContain("X-Request-Id");
+      // What the contract names: without this no script sees it.
+      expect(answer.headers.get("access-control-expose-headers")!.split(", ")).toEqual(expect.arrayContaining(["ETag", "Retry-After", "RateLimit",
+        "RateLimit-Policy", "X-Request-Id", "Server-Timing", "Consistency", "Age", "Cache-Status", "X-Cache", "Document-Version", "Migrated-From", "Replica"]));
       expect(answer.headers.get("vary")).toBe("Origin");
       expect(answer.headers.get("access-control-allow-credentials")).toBe(null);
     }
@@ -168,7 +177,7 @@ describe("CORS", () => {
     expect(answer.status).toBe(204);
     expect(answer.headers.get("access-control-allow-origin")).toBe(origin);
     expect(answer.headers.get("access-control-allow-methods")).toBe("GET, HEAD, POST, PUT, PATCH, DELETE");
-    for (const name of ["Authorization", "Content-Type", "If-Match", "Idempotency-Key"]) {
+    for (const name of ["Authorization", "Content-Type", "If-Match", "If-None-Match", "Idempotency-Key", "Origin-Authorization", "X-Request-Id"]) {
       expect(answer.headers.get("access-control-allow-headers")).toContain(name);
     }
     expect(answer.headers.get("access-control-max-age")).toBe("86400");

@@ -27,7 +27,8 @@ test("acquire, inspect, renew, release", async () => {
   expect(Number(refused.headers.get("retry-after"))).toBeGreaterThan(50);
 
   const looked = await call(`GET /v1/locks/${resource}`);
-  const renewed = await renew(resource, lockId, 600);
+  const renewed = await renew(resource, lockId, 3600);
+  expect(renewed.body.expiresAt - before).toBeGreaterThanOrEqual(3_600_000);
   expect([granted, looked, refused, renewed].map(objectCalls)).toEqual([1, 1, 1, 1]);
   expect(renewed.body).toMatchObject({ lockId, fencingToken });
   expect(renewed.body.expiresAt).toBeGreaterThan(granted.body.expiresAt);

@@ -66,7 +66,7 @@ describe("the contract", () => {
       await put(user, {}, { headers: stale }),
       await call(`DELETE ${path(user)}`, { headers: stale }),
     ]) {
-      expect([problem(answer), answer.headers.get("etag")]).toEqual(["412 precondition-failed", changed.headers.get("etag")]);
+      expect(problem(answer)).toBe("412 precondition-failed");
     }
     expect((await get(user)).body.theme).toBe("dark");
   });

@@ -1,8 +1,10 @@
 // A trap ends a Wasm instance: the next request must find a new one that works, and remember nothing of the old. What becomes
 // of requests in flight is tests/recovery.
-import { exports } from "cloudflare:workers";
+import { createExecutionContext } from "cloudflare:test";
+import { env, exports } from "cloudflare:workers";
 import { expect, test } from "vitest";
 import { call, fresh } from "./client.ts";
+import worker from "./entry.ts";
 
 const trap = (init: RequestInit = {}) =>
   exports.default.fetch("https://kv.example/health", { ...init, headers: { "x-test-trap": "1", "x-request-id": "mine" } });
@@ -36,4 +38,20 @@ test("traps in a row are survived each", async () => {
     expect((await trap()).status).toBe(503);
     expect((await call("GET /health")).status).toBe(200);
   }
+});
+
+test("of more than 4096 that wait when an instance ends the oldest is given up, and every other one is told", async () => {
+  const headers = { authorization: "Bearer dev-token", "content-type": "application/json" };
+  // Each waits for a body that never comes.
+  const wait = () => {
+    const request = new Request("https://kv.example/v1/sessions", { method: "POST", headers, body: new ReadableStream() });
+    return worker.fetch(request, env, createExecutionContext());
+  };
+  const [oldest, ...others] = Array.from({ length: 4097 }, wait);
+  let isAnswered = false;
+  void oldest!.then(() => (isAnswered = true));
+  expect((await trap()).status).toBe(503);
+  expect(new Set((await Promise.all(others)).map(({ status }) => status))).toEqual(new Set([503]));
+  expect(isAnswered).toBe(false);
+  expect((await call("GET /health")).status).toBe(200);
 });

@@ -36,7 +36,7 @@ describe("the contract", () => {
     }
   });
 
-  test.each([["EU", "eu"], ["AF", "eu"], ["AS", "asia"], ["OC", "asia"], ["NA", "us"], ["SA", "us"]])(
+  test.each([["EU", "eu"], ["AF", "eu"], ["AS", "asia"], ["OC", "asia"], ["NA", "us"], ["SA", "us"], ["AN", "us"]])(
     "a reader in %s is answered by %s",
     async (continent, replica) => {
       const key = fresh("key");
@@ -173,5 +173,12 @@ describe("when replicas fail", () => {
     expect(copies[0]).toContain('"deleted":true');
     expect(new Set(copies).size).toBe(1);
     for (const read of ["", "?read=newest"]) expect(problem(await get(key, read, down("get", "EU", "ASIA")))).toBe("404 not-found");
+  });
+
+  // Last, because each failure counts for the breaker of its namespace.
+  test("a write that does not say how many is one of a quorum", async () => {
+    const failing = down("put", "US", "ASIA");
+    expect(problem(await put(fresh("key"), "x", "", failing))).toBe("503 too-few-replicas");
+    expect(problem(await remove(fresh("key"), "", failing))).toBe("503 too-few-replicas");
   });
 });

@@ -351,6 +351,8 @@ describe("cookie", () => {
   test("it lasts until the absolute limit, because a refresh moves the idle one", async () => {
     const created = await call("POST /v1/sessions?cookie=1", { body: { userId: "alice", idleSeconds: 90, absoluteSeconds: 7200 } });
     expect(created.headers.get("set-cookie")).toContain("Max-Age=7200;");
+    const unsaid = await call("POST /v1/sessions?cookie=1", { body: { userId: "alice" } });
+    expect(unsaid.headers.get("set-cookie")).toContain(`Max-Age=${7 * DAY_SECONDS};`);
   });
 
   test.each([".", ".."])("a user that no path can name is none: %j", async (userId) => {
@@ -360,6 +362,8 @@ describe("cookie", () => {
   test.each(["", "?cookie=0", "?cookie=false"])("nothing is set by %j", async (query) => {
     const answer = await call(`POST /v1/sessions${query}`, { body: { userId: "alice" } });
     expect([answer.status, answer.headers.get("set-cookie")]).toEqual([201, null]);
+    const rotated = await call(`POST /v1/sessions/rotate${query}`, { body: { token: answer.body.token } });
+    expect([rotated.status, rotated.headers.get("set-cookie")]).toEqual([200, null]);
   });
 
   test("another word than 1 or 0 is refused", async () => {

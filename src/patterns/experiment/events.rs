@@ -40,11 +40,12 @@ impl Record for Event {
     const VERSION: u32 = 1;
 }
 
-/// What an isolate knows an event by.
-pub(super) fn fingerprint(key: &str, metadata: &str) -> [u8; 16] {
-    let digest = Sha256::new().chain_update(key).chain_update([0]).chain_update(metadata).finalize();
+/// What an isolate knows a key or its metadata by.
+pub(super) type Fingerprint = [u8; 16];
+
+pub(super) fn fingerprint(text: &str) -> Fingerprint {
     let mut fingerprint = [0; 16];
-    fingerprint.iter_mut().zip(digest).for_each(|(byte, hashed)| *byte = hashed);
+    fingerprint.iter_mut().zip(Sha256::digest(text)).for_each(|(byte, hashed)| *byte = hashed);
     fingerprint
 }
 

@@ -1,13 +1,14 @@
 //! What one isolate remembers: experiments it has seen, and events it has stored.
 //!
 //! Both are bounded, the least recently used forgotten first: [`EXPERIMENTS_MAX`] experiments (about 60 KB each at
-//! most), [`EVENTS_MAX`] events of 16 bytes. Forgetting costs one read, or one write of what is there already.
+//! most), [`EVENTS_MAX`] events of 32 bytes. Forgetting costs one read, or one write of what is there already.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
 use super::config::Experiment;
+use super::events::Fingerprint;
 use crate::clock::Timestamp;
 use crate::recent::Belief;
 
@@ -28,8 +29,8 @@ pub struct Memory(Rc<RefCell<Inner>>);
 struct Inner {
     /// Newest use first.
     experiments: Vec<Known>,
-    /// Newest first.
-    events: VecDeque<[u8; 16]>,
+    /// Keys and the metadata last stored under each, newest first.
+    events: VecDeque<(Fingerprint, Fingerprint)>,
 }
 
 #[derive(Debug)]
@@ -100,15 +101,21 @@ impl Memory {
         self.0.borrow_mut().experiments.retain(|known| !known.is(tenant, name));
     }
 
-    /// Whether this isolate has stored this very event.
-    pub(super) fn has_stored(&self, event: &[u8; 16]) -> bool {
-        self.0.borrow().events.contains(event)
+    /// Whether `metadata` is what this isolate stored under `key` last.
+    pub(super) fn has_stored(&self, key: &Fingerprint, metadata: &Fingerprint) -> bool {
+        let events = &self.0.borrow().events;
+        events.iter().find(|(known, _)| known == key).is_some_and(|(_, last)| last == metadata)
     }
 
-    /// It has, now.
-    pub(super) fn stored(&self, event: [u8; 16]) {
+    /// Something else is being written under `key`: what is there is not known before that is done.
+    pub(super) fn storing(&self, key: &Fingerprint) {
+        self.0.borrow_mut().events.retain(|(known, _)| known != key);
+    }
+
+    /// It was written.
+    pub(super) fn stored(&self, key: Fingerprint, metadata: Fingerprint) {
         let events = &mut self.0.borrow_mut().events;
-        events.push_front(event);
+        events.push_front((key, metadata));
         events.truncate(EVENTS_MAX);
     }
 }

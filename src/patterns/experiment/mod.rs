@@ -43,8 +43,9 @@
 //! *A key is read before it is created*: an edit, and whoever asks for an experiment that is not there yet. So a new
 //! experiment may stay unseen for those 30 seconds more in a location that asked before.
 //! *A key has many writers*: `experiment/<name>`; of two edits that cross, the later wins whole, `If-Match` narrows it.
-//! *An event may be written twice within a second*, by two isolates: KV refuses the second, which is as good as taken,
-//! unless its value differs: then the first one stays.
+//! *An event may be written twice within a second*: KV refuses the second, which is as good as taken, unless its value
+//! differs: then the first one stays until the second is repeated. Nor does an isolate hear of another's: of a value sent
+//! here, another one there, and the first again here, the second stays.
 //!
 //! # Cost in KV operations (asserted in `tests/it/experiment_store.rs`)
 //!
@@ -277,14 +278,16 @@ impl<S: Store> Events<S> {
         let segments = [experiment.id(), &experiment.pseudonym(user), &format!("{phase:010}"), metric];
         let key = self.space.key(&segments);
         let metadata = serde_json::to_string(&event).map_err(|error| kv::Error::Invalid(error.to_string()))?;
-        let fingerprint = events::fingerprint(key.as_str(), &metadata);
-        if self.memory.has_stored(&fingerprint) {
+        let (place, content) = (events::fingerprint(key.as_str()), events::fingerprint(&metadata));
+        if self.memory.has_stored(&place, &content) {
             return Ok(true);
         }
+        self.memory.storing(&place);
         let write = Write::expiring_in(EVENT_SECONDS).with_metadata(metadata);
         match self.store.put(&key, &codec::encode(&event)?, write).await {
-            // Somebody wrote this very key within the second: the event is there.
-            Ok(()) | Err(kv::Error::Throttled) => self.memory.stored(fingerprint),
+            Ok(()) => self.memory.stored(place, content),
+            // Somebody wrote this very key within the second: the event is there, perhaps with another value.
+            Err(kv::Error::Throttled) => {}
             Err(error) => return Err(error.into()),
         }
         Ok(true)

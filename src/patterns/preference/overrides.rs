@@ -171,9 +171,9 @@ pub enum Change {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// The document is another one than the caller wants changed; its tag now.
-    #[error("the document is at {0}")]
-    PreconditionFailed(String),
+    /// The document is another one than the caller wants changed.
+    #[error("the document is another one")]
+    PreconditionFailed,
     /// A field is unknown, or takes other values.
     #[error(transparent)]
     Field(#[from] FieldError),
@@ -205,9 +205,8 @@ pub fn decide(
     stamp: Stamp,
 ) -> Result<Decision, Refusal> {
     let document = current.over(schema);
-    let etag = entity_tag(&document);
-    if !precondition.holds(Some(&etag)) {
-        return Err(Refusal::PreconditionFailed(etag));
+    if !precondition.holds(Some(&entity_tag(&document))) {
+        return Err(Refusal::PreconditionFailed);
     }
     let (own, touched) = match change {
         Change::Clear => (Map::new(), None),
