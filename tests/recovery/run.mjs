@@ -7,6 +7,7 @@ import http from "node:http";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import { build } from "../../scripts/bundle.mjs";
 import { main } from "../../scripts/lib.mjs";
 import { prepare, start } from "../../bench/harness/workerd.mjs";
@@ -85,6 +86,25 @@ function send(socketPath, method, path, { headers = {}, body } = {}) {
   });
 }
 
+/** Who waited for a lock and left does not keep it from the next: the object is not told that the client is gone. */
+async function checkGone(call, socketPath) {
+  const path = "/v1/locks/left/acquire";
+  const wanted = (owner, waitSeconds) => JSON.stringify({ ttlSeconds: 60, owner, waitSeconds });
+  const held = JSON.parse((await call("POST", path, { body: wanted("holder", 0) })).text);
+  const headers = { ...requestHeaders, "content-type": "application/json" };
+  const gone = http.request({ socketPath, method: "POST", path, headers, agent: false });
+  gone.on("error", () => {}).end(wanted("gone", 30));
+  // Long enough to stand in line; were it not, the test would only prove less.
+  await delay(300);
+  gone.destroy();
+  const next = call("POST", path, { body: wanted("next", 20) });
+  await delay(100);
+  assert.equal((await call("POST", "/v1/locks/left/release", { body: JSON.stringify({ lockId: held.lockId }) })).status, 204);
+  const { status, text } = await next;
+  assert.equal(status, 200, text);
+  console.log("  a client that waited for a lock and left: the next one got it");
+}
+
 async function checkTrap(call, origin, when) {
   const name = `trap-${when}`;
   const configured = await call("PUT", `/v1/origins/${name}`, { body: JSON.stringify({ baseUrl: origin.url }) });
@@ -117,6 +137,8 @@ await main(async () => {
   const call = (method, path, init) => send(worker.socket, method, path, init);
   try {
     await checkFailing(call, worker.stderr);
+    const kept = JSON.stringify({ ttlSeconds: 600 });
+    assert.equal((await call("POST", "/v1/locks/kept/acquire", { body: kept })).status, 200);
     for (const when of ["start", "timer"]) {
       const origin = await startOrigin();
       try {
@@ -125,7 +147,10 @@ await main(async () => {
         origin.open();
         origin.stop();
       }
+      // What an object keeps outlives the instance it was made in.
+      assert.equal((await call("POST", "/v1/locks/kept/acquire", { body: kept })).status, 409);
     }
+    await checkGone(call, worker.socket);
   } finally {
     await worker.stop();
     await kv.stop();
