@@ -93,10 +93,12 @@ async function checkGone(call, socketPath) {
   const held = JSON.parse((await call("POST", path, { body: wanted("holder", 0) })).text);
   const headers = { ...requestHeaders, "content-type": "application/json" };
   const gone = http.request({ socketPath, method: "POST", path, headers, agent: false });
-  gone.on("error", () => {}).end(wanted("gone", 30));
+  let isAnswered = false;
+  gone.on("error", () => {}).on("response", () => (isAnswered = true)).end(wanted("gone", 25));
   // Long enough to stand in line; were it not, the test would only prove less.
-  await delay(300);
+  await delay(500);
   gone.destroy();
+  assert.ok(!isAnswered);
   const next = call("POST", path, { body: wanted("next", 20) });
   await delay(100);
   assert.equal((await call("POST", "/v1/locks/left/release", { body: JSON.stringify({ lockId: held.lockId }) })).status, 204);
