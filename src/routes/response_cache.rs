@@ -246,6 +246,9 @@ fn unanswered(failure: Failure, status: u16) -> Problem {
         Failure::Unreached(Unreached::TimedOut) => {
             ("origin-timeout", "The origin took too long", "Nothing that is stored may stand for its answer.")
         }
+        Failure::CannotValidate => {
+            ("not-validated", "The origin gave no answer", "What is stored must be validated before it is used again.")
+        }
         Failure::OnlyIfCached => {
             ("not-cached", "Nothing is stored that could answer", "The request forbids to ask the origin.")
         }

@@ -256,9 +256,21 @@ describe("what nobody can answer", () => {
       throw new Error("down");
     };
     const down = await call(`GET /v1/fetch/${name}/a`);
-    expect([problem(down), down.headers.get("cache-status")]).toEqual(["502 origin-unreachable", "kv-patterns; fwd=miss"]);
+    expect([problem(down), down.headers.get("cache-status")]).toEqual(["502 origin-unreachable", "kv-patterns; fwd=uri-miss"]);
     const none = await call(`GET /v1/fetch/${name}/b`, { headers: { "cache-control": "only-if-cached" } });
     expect([problem(none), none.headers.get("cache-status")]).toEqual(["504 not-cached", "kv-patterns"]);
+  });
+
+  it("is 504 where what is stored must be validated first", async () => {
+    const name = await configured();
+    for (const control of ["max-age=0, must-revalidate", "max-age=0, proxy-revalidate", "s-maxage=0", "no-cache"]) {
+      const path = `/v1/fetch/${name}/${fresh("v")}`;
+      origin = () => new Response("old", { headers: { "Cache-Control": control, ETag: '"a"' } });
+      await call(`GET ${path}`);
+      origin = () => Promise.reject(new Error("down"));
+      const down = await call(`GET ${path}`);
+      expect([problem(down), down.headers.get("cache-status"), down.headers.get("x-cache")], control).toEqual(["504 not-validated", "kv-patterns; fwd=stale", "MISS"]);
+    }
   });
 });
 

@@ -9,6 +9,7 @@ use super::headers::Headers;
 use super::policy::{OriginPolicy, SetCookie};
 use super::vary::{Selector, Unselectable};
 use super::{Exchange, date, directives::RequestDirectives, forward, guard, range};
+use crate::clock::Timestamp;
 
 /// Why a response is not stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -196,7 +197,7 @@ fn draft(exchange: &Exchange<'_>, controls: &ResponseControls, policy: &OriginPo
         Unselectable::Star => Refusal::VaryStar,
         Unselectable::TooVarious => Refusal::TooVarious,
     })?;
-    complete_date(&mut headers, exchange);
+    complete_date(&mut headers, exchange.received_at);
     let (status, part, expected_length) = extent(response.status, &mut headers);
     let cost_millis = exchange.received_at.millis_since(exchange.requested_at);
     let tags = entry::tags(&policy.tags, &headers);
@@ -207,10 +208,10 @@ fn draft(exchange: &Exchange<'_>, controls: &ResponseControls, policy: &OriginPo
 }
 
 /// RFC 9110 §6.6.1: a recipient with a clock records the time of arrival where a valid `Date` is missing.
-fn complete_date(headers: &mut Headers, exchange: &Exchange<'_>) {
-    let valid = headers.single("date").and_then(|text| date::parse(text, exchange.received_at)).is_some();
+pub fn complete_date(headers: &mut Headers, received_at: Timestamp) {
+    let valid = headers.single("date").and_then(|text| date::parse(text, received_at)).is_some();
     if !valid {
-        headers.set("date", date::format(exchange.received_at));
+        headers.set("date", date::format(received_at));
     }
 }
 

@@ -333,6 +333,68 @@ fn an_origin_that_fails_is_left_alone_for_a_while() {
     assert_eq!(place.origin(200, FRESH, "new").get("/a").body, "new");
 }
 
+/// RFC 9211 §2.2 for each way to the origin, none of which is answered; RFC 9111 §5.2.2.2: 504 where what is stored and stale would
+/// have to be validated first.
+#[test]
+fn what_nobody_can_answer_says_why_the_origin_was_asked() {
+    let tagged = |control| vec![("Cache-Control", control), ("ETag", "\"a\""), ("Vary", "Accept")];
+    let short = "max-age=1, stale-if-error=1";
+    // What is stored, seconds later the request, and what is said.
+    let cases: [(&str, u64, &str, &[(&str, &str)], u16, &str); 16] = [
+        ("", 0, "GET", &[], 502, "fwd=uri-miss"),
+        ("", 0, "HEAD", &[], 502, "fwd=uri-miss"),
+        (short, 9, "GET", &[], 502, "fwd=stale"),
+        (short, 9, "HEAD", &[], 502, "fwd=stale"),
+        (short, 9, "GET", &[("Cache-Control", "no-cache")], 502, "fwd=stale"),
+        (short, 9, "GET", &[("Accept", "text/plain")], 502, "fwd=vary-miss"),
+        ("max-age=1, must-revalidate", 9, "GET", &[], 504, "fwd=stale"),
+        ("max-age=1, must-revalidate", 9, "HEAD", &[], 504, "fwd=stale"),
+        ("max-age=1, proxy-revalidate", 9, "GET", &[], 504, "fwd=stale"),
+        ("s-maxage=1", 9, "GET", &[], 504, "fwd=stale"),
+        ("max-age=60, no-cache", 9, "GET", &[], 504, "fwd=stale"),
+        // Fresh, so that only the client demands it.
+        ("max-age=60, must-revalidate", 9, "GET", &[("Cache-Control", "no-cache")], 502, "fwd=request"),
+        ("max-age=60", 9, "GET", &[("Cache-Control", "no-store")], 502, "fwd=bypass; detail=request-no-store"),
+        ("max-age=60", 9, "GET", &[("If-Match", "\"a\"")], 502, "fwd=bypass; detail=precondition"),
+        ("max-age=60", 9, "POST", &[], 502, "fwd=method"),
+        ("max-age=60", 9, "OPTIONS", &[], 502, "fwd=method"),
+    ];
+    for (control, wait, method, fields, status, expected) in cases {
+        // What has no validator either is not stored with `no-cache`.
+        for with_validator in if control.contains("no-cache") { &[true][..] } else { &[true, false] } {
+            let place = Place::new(OriginPolicy::default());
+            if !control.is_empty() {
+                let mut headers = tagged(control);
+                headers.retain(|(name, _)| *with_validator || *name != "ETag");
+                place.origin(200, &headers, "old").get("/a");
+            }
+            place.clock.advance_seconds(wait);
+            let (got, headers) = place.origin_down().origin_down().send_full(method, "/a", fields);
+            let said = headers.single("cache-status").unwrap();
+            let word = if expected.contains("bypass") || expected.contains("method") { "BYPASS" } else { "MISS" };
+            let expected = format!("kv-patterns; {expected}");
+            assert_eq!((got.status, said, got.word), (status, &*expected, word), "{control} {method} {fields:?}");
+        }
+    }
+}
+
+#[test]
+fn rfc_9110_6_6_1_what_comes_without_a_date_goes_on_with_the_time_of_arrival() {
+    let place = Place::new(OriginPolicy::default());
+    let arrived = kv_patterns::patterns::response_cache::date::format(START);
+    for (method, control) in [("GET", "max-age=60"), ("GET", "no-store"), ("HEAD", "max-age=60"), ("POST", "")] {
+        for (sent, expected) in
+            [(None, &*arrived), (Some("Sun, 06 Nov 1994 08:49:37 GMT"), "Sun, 06 Nov 1994 08:49:37 GMT")]
+        {
+            let fields: Vec<_> =
+                sent.map(|date| ("Date", date)).into_iter().chain([("Cache-Control", control)]).collect();
+            let path = format!("/{method}-{control}-{}", sent.is_some());
+            let (_, headers) = place.origin(200, &fields, "").send_full(method, &path.replace('=', ""), &[]);
+            assert_eq!(headers.single("date"), Some(expected), "{method} {control}");
+        }
+    }
+}
+
 #[test]
 fn an_unsafe_request_deletes_once_and_what_was_asked_before_it_is_not_stored_after() {
     let mut place = Place::new(OriginPolicy::default());
