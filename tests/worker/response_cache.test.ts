@@ -140,6 +140,21 @@ describe("/v1/fetch", () => {
     expect([hit.text.length, hit.headers.get("x-cache"), seen.length]).toEqual([300_000, "HIT", 2]);
   });
 
+  it("passes a part of coded content and an empty one as they are", async () => {
+    const name = await configured();
+    const headers = { "Cache-Control": "max-age=60", "Content-Encoding": "gzip" };
+    const bytes = new Uint8Array([0x1f, 0x8b, 8]);
+    const body = { encodeBody: "manual" } as ResponseInit;
+    origin = () => new Response(bytes, { ...body, status: 206, headers: { ...headers, "Content-Range": "bytes 0-2/30" } });
+    const part = await call(`GET /v1/fetch/${name}/a`, { headers: { Range: "bytes=0-2" } });
+    expect([part.status, part.headers.get("content-range"), seen.length]).toEqual([206, "bytes 0-2/30", 1]);
+    origin = () => new Response(new Uint8Array(0), { ...body, headers: { ...headers, "Content-Length": "0" } });
+    for (const word of ["MISS", "HIT"]) {
+      const empty = await call(`GET /v1/fetch/${name}/b`);
+      expect([empty.status, empty.text, empty.headers.get("x-cache")]).toEqual([200, "", word]);
+    }
+  });
+
   it("passes what is too large and does not store it", async () => {
     const name = await configured();
     const large = new Uint8Array(8 * 1024 * 1024 + 1);

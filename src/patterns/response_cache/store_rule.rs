@@ -139,6 +139,8 @@ fn check_method_and_status(exchange: &Exchange<'_>) -> Result<(), Refusal> {
         _ => return Err(Refusal::Method),
     }
     match response.status {
+        // Part of a coded content cannot be decoded, which the platform does as soon as it is read.
+        206 if response.headers.contains("content-encoding") => Err(Refusal::Status),
         206 if ranged && range::content_range(&response.headers).is_some() => Ok(()),
         206 | 304 | 412 | 416 | 428 | 429 | 431 | 511 => Err(Refusal::Status),
         // An answer to a range request that is neither the part nor the whole is about the range.
@@ -219,8 +221,9 @@ pub fn complete_date(headers: &mut Headers, received_at: Timestamp) {
 fn extent(status: u16, headers: &mut Headers) -> (u16, Option<Part>, Option<u64>) {
     let ranged = if status == 206 { range::content_range(headers) } else { None };
     let Some((first, last, complete_length)) = ranged else {
-        // The platform may have decoded the content, and then its length says nothing.
-        let announced = headers.single("content-length").filter(|_| !headers.contains("content-encoding"));
+        // The platform may have decoded the content, and then its length says nothing, unless there is none.
+        let counts = |length: &&str| *length == "0" || !headers.contains("content-encoding");
+        let announced = headers.single("content-length").filter(counts);
         let expected = announced.and_then(|text| text.parse().ok());
         return (status, None, expected);
     };

@@ -266,6 +266,20 @@ fn a_body_of_unknown_length_is_stored_when_the_client_has_it_and_a_broken_one_is
     assert_eq!(place.origin(200, FRESH, "whole").get("/b").word, "MISS");
 }
 
+/// The platform decodes what is read, and cannot decode a part, or nothing.
+#[test]
+fn coded_content_is_read_only_where_it_is_whole_and_not_empty() {
+    let place = Place::new(OriginPolicy::default());
+    let part = [("Content-Encoding", "gzip"), ("Content-Range", "bytes 0-9/99"), ("Cache-Control", "max-age=60")];
+    for _ in 0..2 {
+        let got = place.origin(206, &part, "part").send("GET", "/a", &[("Range", "bytes=0-9")]);
+        assert_eq!((got.status, got.word, got.body.as_str()), (206, "MISS", "part"));
+    }
+    let empty = [("Content-Encoding", "gzip"), ("Content-Length", "0"), ("Cache-Control", "max-age=60")];
+    check(&place.origin_cut(&empty, "").get("/b"), "MISS", "", "r=1 w=1 d=0 l=0");
+    check(&place.get("/b"), "HIT", "", "r=0 w=0 d=0 l=0");
+}
+
 #[test]
 fn a_body_that_breaks_is_replaced_by_what_is_stale() {
     let place = Place::new(OriginPolicy::default());

@@ -296,7 +296,10 @@ where
             return Ok(self.copy_and_store(visit, arrived, draft));
         }
         let Arrived { head, body, .. } = arrived;
-        match body.gather(BODY_BYTES_MAX).await {
+        // What is empty is not read: as coded content it would be broken.
+        let gathered =
+            if length == Some(0) { Ok(Gathered::Whole(Vec::new())) } else { body.gather(BODY_BYTES_MAX).await };
+        match gathered {
             Ok(Gathered::Whole(bytes)) => match draft.finish(Rc::from(bytes)) {
                 Ok(entry) => {
                     let entry = Rc::new(entry);
