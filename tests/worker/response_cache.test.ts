@@ -88,6 +88,16 @@ describe("/v1/fetch", () => {
     await call(`GET /v1/fetch/${name}/b`, { headers: { "Origin-Authorization": "Basic theirs", "X-Forwarded-Host": "evil", "X-Original-URL": "/admin" } });
     expect([...seen[1]!.headers.keys()].filter((key) => /forwarded|original|origin-/.test(key))).toEqual([]);
     expect(seen[1]!.headers.get("authorization")).toBe("Basic theirs");
+    for (const [sent, arrives] of [["__Host-session=secret", null], ["a=b;__Host-session=secret; __Host-session2=c", "a=b; __Host-session2=c"]] as const) {
+      await call(`GET /v1/fetch/${name}/${fresh("c")}`, { headers: { Cookie: sent } });
+      expect(seen.at(-1)!.headers.get("cookie")).toBe(arrives);
+    }
+  });
+
+  it("says how large a header section may be", async () => {
+    const headers = Object.fromEntries(Array.from({ length: 1025 }, (_, at) => [`x-${at}`, "1"]));
+    const got = await call(`GET /v1/fetch/any/a`, { headers });
+    expect([problem(got), got.body.detail]).toEqual(["431 headers-too-large", "At most 1024 fields and 128 KiB."]);
   });
 
   it("says itself what request this was and who may read the answer, also of what is stored", async () => {
