@@ -445,6 +445,7 @@ fn purges_by_tag_prefix_and_all_are_one_write_and_seen_at_once() {
         (Scope::Tag("green"), vec![]),
         (Scope::Prefix("/x/"), vec!["/x/1", "/x/2"]),
         (Scope::Prefix("/base"), vec![]),
+        (Scope::Prefix("/"), vec!["/x/1", "/x/2", "/y"]),
     ] {
         let place = Place::new(OriginPolicy::default());
         for path in ["/x/1", "/x/2", "/y"] {
