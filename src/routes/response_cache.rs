@@ -14,7 +14,7 @@ use super::conditional::Conditions;
 use super::extract::{self, Fields, Query, check_id, missing, path_id};
 use super::problem::Problem;
 use super::reply::{Consistency, Reply};
-use super::{Access, App, AppStore, Context, Outcome, Route, allowed, page, route, turn};
+use super::{Access, App, AppStore, Context, Outcome, Route, allowed, page, route, session, turn};
 use crate::clock::Timestamp;
 use crate::kv::Tenant;
 use crate::patch::etag;
@@ -23,6 +23,7 @@ use crate::patterns::response_cache::RequestHead;
 use crate::patterns::response_cache::address;
 use crate::patterns::response_cache::directives::MAX_DELTA_SECONDS;
 use crate::patterns::response_cache::gateway::{Answer, Failure, Gateway, Landed, Payload};
+use crate::patterns::response_cache::headers::{MAX_BYTES, MAX_FIELDS};
 use crate::patterns::response_cache::isolate::Isolate;
 use crate::patterns::response_cache::origin::Unreached;
 use crate::patterns::response_cache::origins::{OriginConfig, Origins};
@@ -98,7 +99,8 @@ pub(super) fn mount<'a>(app: &App, path: &'a str) -> Option<Mount<'a>> {
 /// Sends a request through the cache of the origin it belongs to.
 pub(super) async fn proxy(request: Request, app: &App, mount: Mount<'_>) -> Outcome {
     let mut headers = request_fields(request.inner()).map_err(|_| {
-        Problem::new(431, "headers-too-large", "The header section is too large", "At most 256 fields and 64 KiB.")
+        let detail = format!("At most {MAX_FIELDS} fields and {} KiB.", MAX_BYTES / 1024);
+        Problem::new(431, "headers-too-large", "The header section is too large", detail)
     })?;
     let (site, path) = match mount {
         Mount::Root => (root(app)?, app.head.path()),
@@ -113,6 +115,13 @@ pub(super) async fn proxy(request: Request, app: &App, mount: Mount<'_>) -> Outc
             for value in theirs {
                 headers.append("authorization", value);
             }
+            if let Some(cookies) = headers.joined("cookie") {
+                headers.remove("cookie");
+                let others = without_session(&cookies);
+                if !others.is_empty() {
+                    headers.append("cookie", others);
+                }
+            }
             (named(app, &extract::decode_id("name", name)?).await?, path)
         }
     };
@@ -124,6 +133,12 @@ pub(super) async fn proxy(request: Request, app: &App, mount: Mount<'_>) -> Outc
     let upload = (!head.is_get() && !head.is_head()).then(|| Clone::clone(request.inner()));
     let answer = gateway(app, site)?.answer(&head, upload).await;
     Ok(render(answer, head.is_head(), matches!(mount, Mount::Root)))
+}
+
+/// The cookies without that of our sessions, which is a secret of the caller's too.
+fn without_session(cookies: &str) -> String {
+    let others = cookies.split(';').map(str::trim);
+    others.filter(|pair| pair.split('=').next() != Some(session::COOKIE)).collect::<Vec<_>>().join("; ")
 }
 
 fn gateway(app: &App, site: Rc<Site>) -> Result<AppGateway, Problem> {
@@ -245,6 +260,9 @@ fn unanswered(failure: Failure, status: u16) -> Problem {
         }
         Failure::Unreached(Unreached::TimedOut) => {
             ("origin-timeout", "The origin took too long", "Nothing that is stored may stand for its answer.")
+        }
+        Failure::CannotValidate => {
+            ("not-validated", "The origin gave no answer", "What is stored must be validated before it is used again.")
         }
         Failure::OnlyIfCached => {
             ("not-cached", "Nothing is stored that could answer", "The request forbids to ask the origin.")

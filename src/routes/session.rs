@@ -37,7 +37,7 @@ const ROLES_MAX: usize = 64;
 const ROLE_BYTES_MAX: usize = 128;
 const DATA_BYTES_MAX: usize = 16 * 1024;
 /// The `__Host-` prefix makes browsers insist on `Secure`, `Path=/` and no `Domain` (RFC 6265bis §4.1.3.2).
-const COOKIE: &str = "__Host-session";
+pub(super) const COOKIE: &str = "__Host-session";
 
 thread_local! {
     /// When this isolate refreshed which session.

@@ -117,21 +117,23 @@ describe("time", () => {
 });
 
 describe("a purge", () => {
-  it("invalidates by tag, prefix and bucket, at once, one write each", async () => {
-    for (const [body, writes, left] of [
-      [{ tags: ["red"] }, 1, ["ab/1"]],
-      [{ tags: ["red", "blue"] }, 2, ["ab/1"]],
-      [{ prefix: "a/" }, 1, ["ab/1"]],
-      [{ prefix: "ab" }, 1, ["a/1"]],
-      [{ prefix: "a", all: true }, 2, []],
+  it("invalidates by tag, prefix and bucket, at once, one write each, and the key a prefix names", async () => {
+    for (const [body, costs, left] of [
+      [{ tags: ["red"] }, "w=1 d=0", ["a", "ab/1"]],
+      [{ tags: ["red", "blue"] }, "w=2 d=0", ["a", "ab/1"]],
+      [{ prefix: "a/" }, "w=1 d=0", ["a", "ab/1"]],
+      [{ prefix: "a" }, "w=1 d=1", ["ab/1"]],
+      [{ prefix: "ab/" }, "w=1 d=0", ["a", "a/1"]],
+      [{ prefix: "a/", all: true }, "w=2 d=0", []],
     ] as const) {
       const bucket = fresh("b");
+      await put(`${bucket}/a`, "v");
       await put(`${bucket}/a/1?tags=red`, "v");
       await put(`${bucket}/ab/1`, "v");
       const purged = await purge(bucket, body);
-      expect([purged.status, purged.body, cost(purged)]).toEqual([202, { purged: "logical" }, `r=0 w=${writes} d=0 l=0`]);
+      expect([purged.status, purged.body, cost(purged)]).toEqual([202, { purged: "logical" }, `r=0 ${costs} l=0`]);
       const found = [];
-      for (const key of ["a/1", "ab/1"]) if ((await get(`${bucket}/${key}`)).status === 200) found.push(key);
+      for (const key of ["a", "a/1", "ab/1"]) if ((await get(`${bucket}/${key}`)).status === 200) found.push(key);
       expect(found, JSON.stringify(body)).toEqual(left);
       await put(`${bucket}/a/1?tags=red`, "again");
       expect((await get(`${bucket}/a/1`)).text).toBe("again");

@@ -88,6 +88,16 @@ describe("/v1/fetch", () => {
     await call(`GET /v1/fetch/${name}/b`, { headers: { "Origin-Authorization": "Basic theirs", "X-Forwarded-Host": "evil", "X-Original-URL": "/admin" } });
     expect([...seen[1]!.headers.keys()].filter((key) => /forwarded|original|origin-/.test(key))).toEqual([]);
     expect(seen[1]!.headers.get("authorization")).toBe("Basic theirs");
+    for (const [sent, arrives] of [["__Host-session=secret", null], ["a=b;__Host-session=secret; __Host-session2=c", "a=b; __Host-session2=c"]] as const) {
+      await call(`GET /v1/fetch/${name}/${fresh("c")}`, { headers: { Cookie: sent } });
+      expect(seen.at(-1)!.headers.get("cookie")).toBe(arrives);
+    }
+  });
+
+  it("says how large a header section may be", async () => {
+    const headers = Object.fromEntries(Array.from({ length: 1025 }, (_, at) => [`x-${at}`, "1"]));
+    const got = await call(`GET /v1/fetch/any/a`, { headers });
+    expect([problem(got), got.body.detail]).toEqual(["431 headers-too-large", "At most 1024 fields and 128 KiB."]);
   });
 
   it("says itself what request this was and who may read the answer, also of what is stored", async () => {
@@ -138,6 +148,21 @@ describe("/v1/fetch", () => {
     expect([whole.text.length, whole.headers.get("x-cache")]).toEqual([300_000, "MISS"]);
     const hit = await call(`GET /v1/fetch/${name}/a`);
     expect([hit.text.length, hit.headers.get("x-cache"), seen.length]).toEqual([300_000, "HIT", 2]);
+  });
+
+  it("passes a part of coded content and an empty one as they are", async () => {
+    const name = await configured();
+    const headers = { "Cache-Control": "max-age=60", "Content-Encoding": "gzip" };
+    const bytes = new Uint8Array([0x1f, 0x8b, 8]);
+    // The heads alone: who reads the bodies here decodes them, which only the wire would not.
+    const head = async (path: string) => {
+      const reply = await exports.default.fetch(`https://kv.example/v1/fetch/${name}/${path}`, { headers: { Authorization: "Bearer dev-token", Range: "bytes=0-2" } });
+      return [reply.status, reply.headers.get("content-range"), reply.headers.get("x-cache")];
+    };
+    origin = () => new Response(bytes, { encodeBody: "manual", status: 206, headers: { ...headers, "Content-Range": "bytes 0-2/30" } });
+    expect([await head("a"), seen.length]).toEqual([[206, "bytes 0-2/30", "MISS"], 1]);
+    origin = () => new Response(null, { encodeBody: "manual", headers: { ...headers, "Content-Length": "0" } });
+    for (const word of ["MISS", "HIT"]) expect(await head("b")).toEqual([200, null, word]);
   });
 
   it("passes what is too large and does not store it", async () => {
@@ -256,9 +281,21 @@ describe("what nobody can answer", () => {
       throw new Error("down");
     };
     const down = await call(`GET /v1/fetch/${name}/a`);
-    expect([problem(down), down.headers.get("cache-status")]).toEqual(["502 origin-unreachable", "kv-patterns; fwd=miss"]);
+    expect([problem(down), down.headers.get("cache-status")]).toEqual(["502 origin-unreachable", "kv-patterns; fwd=uri-miss"]);
     const none = await call(`GET /v1/fetch/${name}/b`, { headers: { "cache-control": "only-if-cached" } });
     expect([problem(none), none.headers.get("cache-status")]).toEqual(["504 not-cached", "kv-patterns"]);
+  });
+
+  it("is 504 where what is stored must be validated first", async () => {
+    const name = await configured();
+    for (const control of ["max-age=0, must-revalidate", "max-age=0, proxy-revalidate", "s-maxage=0", "no-cache"]) {
+      const path = `/v1/fetch/${name}/${fresh("v")}`;
+      origin = () => new Response("old", { headers: { "Cache-Control": control, ETag: '"a"' } });
+      await call(`GET ${path}`);
+      origin = () => Promise.reject(new Error("down"));
+      const down = await call(`GET ${path}`);
+      expect([problem(down), down.headers.get("cache-status"), down.headers.get("x-cache")], control).toEqual(["504 not-validated", "kv-patterns; fwd=stale", "MISS"]);
+    }
   });
 });
 

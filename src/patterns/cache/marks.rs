@@ -8,7 +8,7 @@
 //! - A mark has many writers, the last wins: a write that KV gave up and that lands late over a newer mark takes that one
 //!   back. Within the isolate that wrote the newer one it holds.
 //! - A prefix is whole path segments: `a/b` covers `a/b/c` and not `a/bc`. So a key has few prefixes, and all its marks
-//!   are read by one bulk read.
+//!   are read by one bulk read. No key looks for a mark of its own name: purging `a/b` deletes the key `a/b`, `a/b/` leaves it.
 //! - **Hard** marks forbid a value, **soft** ones make it stale. They have keys of their own, so that no soft mark written
 //!   in another location can undo a hard one; a cache that does not ask for soft marks pays nothing for them.
 
@@ -28,8 +28,8 @@ pub const PREFIXES_MAX: usize = 16;
 pub enum Scope<'a> {
     /// Every entry of the bucket with this tag.
     Tag(&'a str),
-    /// Every entry of the bucket whose key begins with these whole segments, separated by `/`; a `/` at the end says the
-    /// same. At most [`PREFIXES_MAX`] segments: no entry looks for a longer one.
+    /// Every entry of the bucket whose key begins with these whole segments, separated by `/`; with a `/` at the end without
+    /// the entry whose key is these segments alone. At most [`PREFIXES_MAX`] segments: no entry looks for a longer one.
     Prefix(&'a str),
     /// Every entry of the bucket.
     All,
@@ -139,11 +139,16 @@ impl Bucket {
         Place { key: self.entries.key(&segments), bucket: self.clone(), path: key.to_owned() }
     }
 
+    /// Hard where nobody looks for soft marks.
+    pub(super) const fn severity(&self, wanted: Severity) -> Severity {
+        if self.soft_marks { wanted } else { Severity::Hard }
+    }
+
     /// The key of a mark.
     pub(super) fn mark_key(&self, scope: Scope<'_>, severity: Severity) -> Key {
-        let severity = match severity {
-            Severity::Soft if self.soft_marks => "soft",
-            Severity::Soft | Severity::Hard => "hard",
+        let severity = match self.severity(severity) {
+            Severity::Soft => "soft",
+            Severity::Hard => "hard",
         };
         let mut segments = vec![self.name.as_str(), severity];
         match scope {

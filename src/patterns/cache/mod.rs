@@ -52,7 +52,7 @@
 //! | set, refresh | 0; with a lease 1 | 1; with a lease 2 | 0 |
 //! | expire | as get | 1 | 0 |
 //! | delete | 0 | 0 | 1 |
-//! | purge | 0 | 1 for each tag, prefix or bucket | 0 |
+//! | purge | 0 | 1 for each tag, prefix or bucket | 1 for a prefix without a `/` at its end; soft: as expire |
 //!
 //! # For other caches
 //!
@@ -177,13 +177,21 @@ impl<S: Store, V: Value> Cache<S, V> {
         self.store(&place, Rc::new(entry), now).await
     }
 
-    /// Invalidates everything within `scope` that was put or asked for up to now. One write.
+    /// Invalidates everything within `scope` that was put or asked for up to now. One write; the key that equals a prefix looks
+    /// for no mark of that name, which would be a read more for every key, and is deleted, or softly expired.
     ///
     /// # Errors
     ///
     /// KV failed; it holds in this isolate, and may hold elsewhere.
     pub async fn invalidate(&self, scope: Scope<'_>, severity: Severity, now: Timestamp) -> Result<(), Error> {
-        self.tiers.mark(&self.bucket.mark_key(scope, severity), now).await
+        self.tiers.mark(&self.bucket.mark_key(scope, severity), now).await?;
+        match scope {
+            Scope::Prefix(key) if !key.ends_with('/') => match self.bucket.severity(severity) {
+                Severity::Hard => self.delete(key, now).await,
+                Severity::Soft => self.expire(key, now).await,
+            },
+            Scope::Prefix(_) | Scope::Tag(_) | Scope::All => Ok(()),
+        }
     }
 
     async fn store(&self, place: &Place, entry: Rc<Entry<V>>, now: Timestamp) -> Result<(), Error> {

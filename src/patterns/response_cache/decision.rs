@@ -178,6 +178,8 @@ pub enum OnError {
     ServeStored,
     /// The failure itself: the status as received, or 502 or 504 if there is none.
     PassOn,
+    /// 504: what is stored must be validated first (RFC 9111 §5.2.2.2), and the origin cannot be reached.
+    CannotValidate,
 }
 
 /// Whether a stored response replaces a failure (RFC 5861 §4; RFC 9111 §4.2.4 for origins that cannot be reached).
@@ -200,7 +202,12 @@ pub fn on_origin_error(
         OriginFailure::Status(_) => return OnError::PassOn,
     };
     let window = window.max(asked.stale_if_error_seconds.map_or(0, |seconds| seconds.saturating_mul(1000)));
-    let must_validate = policy.respect_cache_control && entry.controls().no_cache == Scope::Response;
-    let usable = (life.is_fresh() && !must_validate) || life.stale_within(window);
-    if usable && !asked.no_cache { OnError::ServeStored } else { OnError::PassOn }
+    let is_fresh = life.is_fresh() && !(policy.respect_cache_control && entry.controls().no_cache == Scope::Response);
+    if (is_fresh || life.stale_within(window)) && !asked.no_cache {
+        OnError::ServeStored
+    } else if !is_fresh && life.forbids_stale && failure == OriginFailure::Unreachable {
+        OnError::CannotValidate
+    } else {
+        OnError::PassOn
+    }
 }

@@ -26,7 +26,7 @@ pub const PREFIX_SEGMENTS_MAX: usize = 16;
 pub enum Scope<'a> {
     /// Every response of the origin with this tag.
     Tag(&'a str),
-    /// Every response whose path begins with these whole segments; at most [`PREFIX_SEGMENTS_MAX`].
+    /// Every response whose path begins with these whole segments, as they stand in the URL; at most [`PREFIX_SEGMENTS_MAX`].
     Prefix(&'a str),
     /// Every response of the origin.
     All,
@@ -68,11 +68,12 @@ fn key(site: &Site, scope: Scope<'_>, severity: Severity) -> Key {
     };
     match scope {
         Scope::Tag(tag) => segments.extend(["tag", tag]),
-        Scope::Prefix(prefix) => {
+        Scope::Prefix(prefix) if !prefix.trim_matches('/').is_empty() => {
             segments.push("prefix");
             segments.extend(prefix.trim_matches('/').split('/'));
         }
-        Scope::All => segments.push("all"),
+        // Every path begins with `/`.
+        Scope::Prefix(_) | Scope::All => segments.push("all"),
     }
     site.mark_key(&segments)
 }

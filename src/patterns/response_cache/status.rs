@@ -54,7 +54,8 @@ pub struct CacheStatus {
     pub forwarded_status: Option<u16>,
     /// What is left of the freshness in seconds, negative when stale (§2.4).
     pub ttl_seconds: Option<i64>,
-    /// Whether the response was stored (§2.5).
+    /// Whether the response was stored (§2.5), or will be when its body is there: a head that waited for the end would be no
+    /// stream. Of a body that breaks off the client sees that too.
     pub stored: bool,
     /// Whether the request waited for another's (§2.6).
     pub collapsed: bool,

@@ -9,6 +9,7 @@ use super::headers::Headers;
 use super::policy::{OriginPolicy, SetCookie};
 use super::vary::{Selector, Unselectable};
 use super::{Exchange, date, directives::RequestDirectives, forward, guard, range};
+use crate::clock::Timestamp;
 
 /// Why a response is not stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,6 +139,8 @@ fn check_method_and_status(exchange: &Exchange<'_>) -> Result<(), Refusal> {
         _ => return Err(Refusal::Method),
     }
     match response.status {
+        // Part of a coded content cannot be decoded, which the platform does as soon as it is read.
+        206 if response.headers.contains("content-encoding") => Err(Refusal::Status),
         206 if ranged && range::content_range(&response.headers).is_some() => Ok(()),
         206 | 304 | 412 | 416 | 428 | 429 | 431 | 511 => Err(Refusal::Status),
         // An answer to a range request that is neither the part nor the whole is about the range.
@@ -196,7 +199,7 @@ fn draft(exchange: &Exchange<'_>, controls: &ResponseControls, policy: &OriginPo
         Unselectable::Star => Refusal::VaryStar,
         Unselectable::TooVarious => Refusal::TooVarious,
     })?;
-    complete_date(&mut headers, exchange);
+    complete_date(&mut headers, exchange.received_at);
     let (status, part, expected_length) = extent(response.status, &mut headers);
     let cost_millis = exchange.received_at.millis_since(exchange.requested_at);
     let tags = entry::tags(&policy.tags, &headers);
@@ -207,10 +210,10 @@ fn draft(exchange: &Exchange<'_>, controls: &ResponseControls, policy: &OriginPo
 }
 
 /// RFC 9110 §6.6.1: a recipient with a clock records the time of arrival where a valid `Date` is missing.
-fn complete_date(headers: &mut Headers, exchange: &Exchange<'_>) {
-    let valid = headers.single("date").and_then(|text| date::parse(text, exchange.received_at)).is_some();
+pub fn complete_date(headers: &mut Headers, received_at: Timestamp) {
+    let valid = headers.single("date").and_then(|text| date::parse(text, received_at)).is_some();
     if !valid {
-        headers.set("date", date::format(exchange.received_at));
+        headers.set("date", date::format(received_at));
     }
 }
 
@@ -218,8 +221,9 @@ fn complete_date(headers: &mut Headers, exchange: &Exchange<'_>) {
 fn extent(status: u16, headers: &mut Headers) -> (u16, Option<Part>, Option<u64>) {
     let ranged = if status == 206 { range::content_range(headers) } else { None };
     let Some((first, last, complete_length)) = ranged else {
-        // The platform may have decoded the content, and then its length says nothing.
-        let announced = headers.single("content-length").filter(|_| !headers.contains("content-encoding"));
+        // The platform may have decoded the content, and then its length says nothing, unless there is none.
+        let counts = |length: &&str| *length == "0" || !headers.contains("content-encoding");
+        let announced = headers.single("content-length").filter(counts);
         let expected = announced.and_then(|text| text.parse().ok());
         return (status, None, expected);
     };

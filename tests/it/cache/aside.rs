@@ -51,9 +51,10 @@ fn every_call_costs_what_its_head_says() {
         "after 30 s: the entry, and the three other marks"
     );
     assert_eq!(world.cost(|| block_on(world.cache.delete("a/b", world.now())).unwrap()), "r=0 w=0 d=1");
-    for scope in [Scope::Tag("t"), Scope::Prefix("a"), Scope::All] {
+    for scope in [Scope::Tag("t"), Scope::Prefix("a/"), Scope::All] {
         assert_eq!(world.cost(|| world.purge(scope)), "r=0 w=1 d=0");
     }
+    assert_eq!(world.cost(|| world.purge(Scope::Prefix("a"))), "r=0 w=1 d=1", "and the key of that name");
     let absent: Vec<String> = (0..150).map(|number| format!("k{number}")).collect();
     let keys: Vec<&str> = absent.iter().map(String::as_str).collect();
     let many = || drop(block_on(world.cache.get_many(&keys, world.now())));
@@ -162,7 +163,9 @@ fn a_purge_covers_what_it_names_and_nothing_else() {
         (Scope::Tag("red"), vec!["ab/1", "b"]),
         (Scope::Tag("blue"), vec!["a/1", "ab/1"]),
         (Scope::Prefix("a"), vec!["ab/1", "b"]),
-        (Scope::Prefix("b"), vec!["a/1", "a/2", "ab/1", "b"]),
+        (Scope::Prefix("b"), vec!["a/1", "a/2", "ab/1"]),
+        (Scope::Prefix("b/"), vec!["a/1", "a/2", "ab/1", "b"]),
+        (Scope::Prefix("a/1"), vec!["a/2", "ab/1", "b"]),
         (Scope::All, vec![]),
     ] {
         put_all();
@@ -215,6 +218,20 @@ fn a_soft_purge_makes_stale_and_cannot_undo_a_hard_one() {
     world.purge(Scope::Tag("t"));
     soft();
     assert!(!world.has("x"));
+}
+
+#[test]
+fn a_soft_purge_of_a_prefix_makes_the_key_of_that_name_stale_too() {
+    for (bucket, expected) in [(bucket().with_soft_marks(), Some((name("v"), Freshness::Stale))), (bucket(), None)] {
+        let world = world_of(bucket);
+        let life = Life { ttl_seconds: 300, stale_while_revalidate_seconds: 10, stale_if_error_seconds: 0 };
+        for key in ["a", "a/b"] {
+            world.put(key, "v", life, &[]);
+        }
+        world.clock.advance_seconds(1);
+        block_on(world.cache.invalidate(Scope::Prefix("a"), Severity::Soft, world.now())).unwrap();
+        assert_eq!((world.get("a"), world.get("a/b")), (expected.clone(), expected));
+    }
 }
 
 #[test]

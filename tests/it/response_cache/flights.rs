@@ -93,6 +93,7 @@ struct Outcome {
     calls: usize,
     answered: usize,
     failed: usize,
+    timed_out: usize,
     given_up: usize,
     slowest_millis: u64,
 }
@@ -137,6 +138,7 @@ fn stampede(fate: impl Fn(usize) -> Fate + 'static, patience_millis: Option<u64>
             };
             let mut outcome = outcome.borrow_mut();
             outcome.slowest_millis = outcome.slowest_millis.max(world.now().millis_since(began));
+            outcome.timed_out += usize::from(answer.status == 504);
             if (answer.status, body.as_slice()) == (200, b"body") {
                 outcome.answered += 1;
             } else {
@@ -171,7 +173,17 @@ fn a_slow_origin_is_asked_once_more_after_half_of_its_time_and_not_by_everybody(
 #[test]
 fn whoever_waited_for_all_of_the_origins_time_does_not_ask_it_too() {
     // Two of each path ask, for 30 seconds each.
-    check(&stampede(|_| Fate::TimesOut, None), 40, CLIENTS, 45_000);
+    let outcome = stampede(|_| Fate::TimesOut, None);
+    check(&outcome, 40, CLIENTS, 45_000);
+    assert_eq!(outcome.timed_out, CLIENTS);
+}
+
+#[test]
+fn whoever_waited_for_all_of_the_origins_time_is_not_told_so_while_the_answer_arrives() {
+    // After 15 seconds a second one asks, after 30 everybody who is left: each reads for 40 seconds what was there after a tenth.
+    check(&stampede(|_| Fate::Streams(40_000), None), CLIENTS, 0, 70_100);
+    // What arrives in time is waited for by all.
+    check(&stampede(|_| Fate::Streams(14_000), None), URIS, 0, 14_100);
 }
 
 #[test]

@@ -266,6 +266,20 @@ fn a_body_of_unknown_length_is_stored_when_the_client_has_it_and_a_broken_one_is
     assert_eq!(place.origin(200, FRESH, "whole").get("/b").word, "MISS");
 }
 
+/// The platform decodes what is read, and cannot decode a part, or nothing.
+#[test]
+fn coded_content_is_read_only_where_it_is_whole_and_not_empty() {
+    let place = Place::new(OriginPolicy::default());
+    let part = [("Content-Encoding", "gzip"), ("Content-Range", "bytes 0-9/99"), ("Cache-Control", "max-age=60")];
+    for _ in 0..2 {
+        let got = place.origin(206, &part, "part").send("GET", "/a", &[("Range", "bytes=0-9")]);
+        assert_eq!((got.status, got.word, got.body.as_str()), (206, "MISS", "part"));
+    }
+    let empty = [("Content-Encoding", "gzip"), ("Content-Length", "0"), ("Cache-Control", "max-age=60")];
+    check(&place.origin_cut(&empty, "").get("/b"), "MISS", "", "r=1 w=1 d=0 l=0");
+    check(&place.get("/b"), "HIT", "", "r=0 w=0 d=0 l=0");
+}
+
 #[test]
 fn a_body_that_breaks_is_replaced_by_what_is_stale() {
     let place = Place::new(OriginPolicy::default());
@@ -333,6 +347,65 @@ fn an_origin_that_fails_is_left_alone_for_a_while() {
     assert_eq!(place.origin(200, FRESH, "new").get("/a").body, "new");
 }
 
+/// With `control` stored, `wait` seconds later a request that the origin does not answer.
+#[track_caller]
+fn unanswered(control: &str, wait: u64, method: &str, fields: &[(&str, &str)], expected: &str) {
+    // What has no validator either is not stored with `no-cache`.
+    for with_validator in if control.contains("no-cache") { &[true][..] } else { &[true, false] } {
+        let place = Place::new(OriginPolicy::default());
+        let mut stored = vec![("Cache-Control", control), ("Vary", "Accept")];
+        stored.extend(with_validator.then_some(("ETag", "\"a\"")));
+        if !control.is_empty() {
+            place.origin(200, &stored, "old").get("/a");
+        }
+        place.clock.advance_seconds(wait);
+        let (got, headers) = place.origin_down().origin_down().send_full(method, "/a", fields);
+        let said = format!("{} {} {}", got.status, got.word, headers.single("cache-status").unwrap());
+        assert_eq!(said.replace("kv-patterns; ", ""), expected, "{control} {method} {fields:?}");
+    }
+}
+
+/// RFC 9211 §2.2 for each way to the origin; RFC 9111 §5.2.2.2: 504 where what is stored and stale must be validated.
+#[test]
+fn what_nobody_can_answer_says_why_the_origin_was_asked() {
+    for method in ["GET", "HEAD"] {
+        unanswered("", 0, method, &[], "502 MISS fwd=uri-miss");
+        unanswered("max-age=1, stale-if-error=1", 9, method, &[], "502 MISS fwd=stale");
+        for control in
+            ["max-age=1, must-revalidate", "max-age=1, proxy-revalidate", "s-maxage=1", "max-age=60, no-cache"]
+        {
+            unanswered(control, 9, method, &[], "504 MISS fwd=stale");
+        }
+    }
+    let anew = [("Cache-Control", "no-cache")];
+    unanswered("max-age=1, stale-if-error=1", 9, "GET", &anew, "502 MISS fwd=stale");
+    unanswered("max-age=1, stale-if-error=1", 9, "GET", &[("Accept", "text/plain")], "502 MISS fwd=vary-miss");
+    // Fresh, so that only the client demands it.
+    unanswered("max-age=60, must-revalidate", 9, "GET", &anew, "502 MISS fwd=request");
+    let bypassed = "502 BYPASS fwd=bypass; detail=";
+    unanswered("max-age=60", 9, "GET", &[("Cache-Control", "no-store")], &format!("{bypassed}request-no-store"));
+    unanswered("max-age=60", 9, "GET", &[("If-Match", "\"a\"")], &format!("{bypassed}precondition"));
+    unanswered("max-age=60", 9, "POST", &[], "502 BYPASS fwd=method");
+    unanswered("max-age=60", 9, "OPTIONS", &[], "502 BYPASS fwd=method");
+}
+
+#[test]
+fn rfc_9110_6_6_1_what_comes_without_a_date_goes_on_with_the_time_of_arrival() {
+    let place = Place::new(OriginPolicy::default());
+    let arrived = kv_patterns::patterns::response_cache::date::format(START);
+    for (method, control) in [("GET", "max-age=60"), ("GET", "no-store"), ("HEAD", "max-age=60"), ("POST", "")] {
+        for (sent, expected) in
+            [(None, &*arrived), (Some("Sun, 06 Nov 1994 08:49:37 GMT"), "Sun, 06 Nov 1994 08:49:37 GMT")]
+        {
+            let fields: Vec<_> =
+                sent.map(|date| ("Date", date)).into_iter().chain([("Cache-Control", control)]).collect();
+            let path = format!("/{method}-{control}-{}", sent.is_some());
+            let (_, headers) = place.origin(200, &fields, "").send_full(method, &path.replace('=', ""), &[]);
+            assert_eq!(headers.single("date"), Some(expected), "{method} {control}");
+        }
+    }
+}
+
 #[test]
 fn an_unsafe_request_deletes_once_and_what_was_asked_before_it_is_not_stored_after() {
     let mut place = Place::new(OriginPolicy::default());
@@ -369,6 +442,7 @@ fn purges_by_tag_prefix_and_all_are_one_write_and_seen_at_once() {
         (Scope::Tag("green"), vec![]),
         (Scope::Prefix("/x/"), vec!["/x/1", "/x/2"]),
         (Scope::Prefix("/base"), vec![]),
+        (Scope::Prefix("/"), vec!["/x/1", "/x/2", "/y"]),
     ] {
         let place = Place::new(OriginPolicy::default());
         for path in ["/x/1", "/x/2", "/y"] {

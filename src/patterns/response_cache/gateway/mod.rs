@@ -22,7 +22,7 @@ mod upstream;
 use std::ops::Range;
 use std::rc::Rc;
 
-use self::render::{failure, final_recipient, serve};
+use self::render::{failed, final_recipient, not_cached, serve};
 use self::upstream::Visit;
 use super::RequestHead;
 use super::decision::Decision;
@@ -64,6 +64,8 @@ pub enum Payload<T> {
 pub enum Failure {
     /// The origin did not, and nothing stored may replace its answer.
     Unreached(Unreached),
+    /// The origin did not, and what is stored must be validated before it is used (RFC 9111 §5.2.2.2).
+    CannotValidate,
     /// The client wants what is stored, and nothing is (RFC 9111 §5.2.1.7).
     OnlyIfCached,
 }
@@ -112,7 +114,16 @@ pub struct Gateway<S, O, C, R, L: Launcher> {
 type StreamOf<O> = <<O as Origin>::Body as OriginBody>::Stream;
 type Reply<O> = Answer<StreamOf<O>>;
 /// An answer, or why there is none.
-type Outcome<O> = Result<Reply<O>, Unreached>;
+type Outcome<O> = Result<Reply<O>, Unanswered>;
+
+/// What is to be said when nobody answers.
+#[derive(Clone, Copy, Debug)]
+struct Unanswered {
+    unreached: Unreached,
+    failure: Failure,
+    why: Forwarded,
+    detail: Option<&'static str>,
+}
 
 impl<S, O, C, R, L> Gateway<S, O, C, R, L>
 where
@@ -124,8 +135,7 @@ where
 {
     /// Answers a request for the origin. `upload` is its body; that of a `GET` or `HEAD` is dropped (RFC 9110 §9.3.1).
     pub async fn answer(&self, request: &RequestHead, upload: Option<O::Upload>) -> Reply<O> {
-        let mut reply =
-            self.outcome(request, upload).await.unwrap_or_else(|unreached| failure(Failure::Unreached(unreached)));
+        let mut reply = self.outcome(request, upload).await.unwrap_or_else(|unanswered| failed(&unanswered));
         // That of a cache nearer to the origin is in its `Cache-Status`, if it has one.
         reply.headers.set("x-cache", reply.word.as_str());
         reply
@@ -154,7 +164,7 @@ where
                 return self.act(visit, decision, None).await;
             }
             if late {
-                visit.fallback = fallback(decision);
+                visit.is_for(decision);
                 return self.unreached(&mut visit, Unreached::TimedOut);
             }
             let landed = match self.board(key) {
@@ -162,7 +172,7 @@ where
                     visit.lead = Some(lead);
                     match self.act(visit, decision, None).await {
                         // RFC 9110 §9.2.2: what is safe may be repeated when the connection failed.
-                        Err(Unreached::Failed) => Some(Landed::Failed(Unreached::Failed)),
+                        Err(Unanswered { unreached: Unreached::Failed, .. }) => Some(Landed::Failed(Unreached::Failed)),
                         outcome => return outcome,
                     }
                 }
@@ -189,7 +199,7 @@ where
                 Some(Landed::Failed(unreached)) => {
                     failures += 1;
                     if failures == FAILURES_MAX {
-                        visit.fallback = fallback(decision);
+                        visit.is_for(decision);
                         return self.unreached(&mut visit, unreached);
                     }
                 }
@@ -211,9 +221,8 @@ where
                 visit.why = why;
                 self.revalidate(visit, entry).await
             }
-            Decision::Fetch(fallback, why) => {
-                visit.why = why;
-                visit.fallback = fallback.map(|(entry, _)| entry);
+            Decision::Fetch(..) => {
+                visit.is_for(decision);
                 self.fetch(visit, Conditions::Clients, None).await
             }
             Decision::Forward { invalidates } => {
@@ -227,7 +236,7 @@ where
                 visit.detail = Some(bypass.token());
                 self.fetch(visit, Conditions::Clients, None).await
             }
-            Decision::GatewayTimeout => Ok(failure(Failure::OnlyIfCached)),
+            Decision::GatewayTimeout => Ok(not_cached()),
         }
     }
 
@@ -266,12 +275,4 @@ where
 
 const fn asks_origin(decision: &Decision) -> bool {
     matches!(decision, Decision::Revalidate(..) | Decision::Fetch(..))
-}
-
-/// What of a decision may replace an error.
-fn fallback(decision: Decision) -> Option<Rc<Entry>> {
-    match decision {
-        Decision::Revalidate(entry, ..) | Decision::Fetch(Some((entry, _)), _) => Some(entry),
-        _ => None,
-    }
 }

@@ -1,7 +1,7 @@
 //! The client's answer, from what is stored or from what the origin said.
 
 use super::upstream::{Arrived, Visit};
-use super::{Answer, Failure, Payload};
+use super::{Answer, Failure, Payload, Unanswered};
 use crate::patterns::response_cache::entry::Entry;
 use crate::patterns::response_cache::freshness::Freshness;
 use crate::patterns::response_cache::headers::Headers;
@@ -75,25 +75,32 @@ pub(super) fn passed<T>(visit: &Visit<'_>, head: ResponseHead, payload: Payload<
         ..CacheStatus::default()
     };
     status.append_to(&mut headers);
-    let bypassed = matches!(visit.why, Forwarded::Bypass | Forwarded::Method);
-    let word = if bypassed { CacheWord::Bypass } else { CacheWord::Miss };
+    let word = word(visit.why);
     Answer { status: head.status, headers, payload, word }
 }
 
-/// Nobody can answer.
-pub(super) fn failure<T>(failure: Failure) -> Answer<T> {
-    let (status, forwarded) = match failure {
-        Failure::Unreached(Unreached::Failed) => (502, Some(Forwarded::Miss)),
-        Failure::Unreached(Unreached::TimedOut) => (504, Some(Forwarded::Miss)),
-        Failure::OnlyIfCached => (504, None),
-    };
-    let mut headers = Headers::new();
-    match forwarded {
-        Some(_) => CacheStatus { forwarded, ..CacheStatus::default() }.append_to(&mut headers),
-        // Neither a hit nor forwarded (RFC 9211 §2).
-        None => headers.append("cache-status", CACHE_NAME),
+const fn word(why: Forwarded) -> CacheWord {
+    match why {
+        Forwarded::Bypass | Forwarded::Method => CacheWord::Bypass,
+        _ => CacheWord::Miss,
     }
-    Answer { status, headers, payload: Payload::Failed(failure), word: CacheWord::Miss }
+}
+
+/// Nobody can answer.
+pub(super) fn failed<T>(unanswered: &Unanswered) -> Answer<T> {
+    let Unanswered { failure, why, detail, .. } = *unanswered;
+    let status = if failure == Failure::Unreached(Unreached::Failed) { 502 } else { 504 };
+    let mut headers = Headers::new();
+    CacheStatus { forwarded: Some(why), detail: detail.map(str::to_owned), ..CacheStatus::default() }
+        .append_to(&mut headers);
+    Answer { status, headers, payload: Payload::Failed(failure), word: word(why) }
+}
+
+/// Nothing that is stored can answer, and the origin must not be asked: neither a hit nor forwarded (RFC 9211 §2).
+pub(super) fn not_cached<T>() -> Answer<T> {
+    let mut headers = Headers::new();
+    headers.append("cache-status", CACHE_NAME);
+    Answer { status: 504, headers, payload: Payload::Failed(Failure::OnlyIfCached), word: CacheWord::Miss }
 }
 
 /// The answer to a request that may go no further (RFC 9110 §7.6.2).

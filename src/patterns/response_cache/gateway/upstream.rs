@@ -3,11 +3,11 @@
 use std::rc::Rc;
 
 use super::render::{append_cookies, asks_for_more, changed, from_entry, pass, passed};
-use super::{BODY_BYTES_MAX, Gateway, Landed, Outcome, Payload, Reply};
+use super::{BODY_BYTES_MAX, Failure, Gateway, Landed, Outcome, Payload, Reply, Unanswered};
 use crate::clock::{Clock, Timestamp};
 use crate::kv::{Key, Store};
 use crate::patterns::cache::{Launcher, Lead};
-use crate::patterns::response_cache::decision::{OnError, OriginFailure, on_origin_error};
+use crate::patterns::response_cache::decision::{Decision, OnError, OriginFailure, on_origin_error};
 use crate::patterns::response_cache::entry::Entry;
 use crate::patterns::response_cache::forward::{self, Conditions};
 use crate::patterns::response_cache::freshness::Freshness;
@@ -15,7 +15,7 @@ use crate::patterns::response_cache::isolate::Unstorable;
 use crate::patterns::response_cache::origin::{Copied, Gathered, Origin, OriginBody, Unreached};
 use crate::patterns::response_cache::policy::SetCookie;
 use crate::patterns::response_cache::status::{CacheStatus, CacheWord, Forwarded};
-use crate::patterns::response_cache::store_rule::{Draft, Refusal, decide_store};
+use crate::patterns::response_cache::store_rule::{Draft, Refusal, complete_date, decide_store};
 use crate::patterns::response_cache::validation::{Freshened, freshen};
 use crate::patterns::response_cache::{Exchange, RequestHead, ResponseHead};
 use crate::random::Random;
@@ -53,6 +53,15 @@ impl<'a> Visit<'a> {
             lead: None,
             collapsed: false,
             detail: None,
+        }
+    }
+
+    /// Why the origin is to be asked, and what may replace an error.
+    pub(super) fn is_for(&mut self, decision: Decision) {
+        match decision {
+            Decision::Revalidate(entry, _, why) => (self.fallback, self.why) = (Some(entry), why),
+            Decision::Fetch(stored, why) => (self.fallback, self.why) = (stored.map(|(entry, _)| entry), why),
+            _ => {}
         }
     }
 }
@@ -152,27 +161,36 @@ where
     ) -> Result<Arrived<O::Body>, Unreached> {
         let forwarded = forward::to_origin(visit.request, conditions);
         let requested_at = self.host.clock.now();
-        let (head, body) = self.origin.send(&forwarded, upload, self.site.policy.timeout_seconds).await?;
-        Ok(Arrived { forwarded, head, body, requested_at, received_at: self.host.clock.now() })
+        let (mut head, body) = self.origin.send(&forwarded, upload, self.site.policy.timeout_seconds).await?;
+        let received_at = self.host.clock.now();
+        complete_date(&mut head.headers, received_at);
+        Ok(Arrived { forwarded, head, body, requested_at, received_at })
     }
 
     /// What is stored instead, if it may be; otherwise those who wait for this request are told that it failed.
     pub(super) fn unreached(&self, visit: &mut Visit<'_>, unreached: Unreached) -> Outcome<O> {
-        if let Some(reply) = self.instead_of(visit, OriginFailure::Unreachable) {
-            return Ok(reply);
-        }
+        let cannot_validate = match self.instead_of(visit, OriginFailure::Unreachable) {
+            Ok(reply) => return Ok(reply),
+            Err(on_error) => on_error == OnError::CannotValidate,
+        };
         if let Some(lead) = &mut visit.lead {
             lead.will_land_with(Landed::Failed(unreached));
         }
-        Err(unreached)
+        // Of a timeout the client is told as such.
+        let failure = match unreached {
+            Unreached::Failed if cannot_validate => Failure::CannotValidate,
+            _ => Failure::Unreached(unreached),
+        };
+        Err(Unanswered { unreached, failure, why: visit.why, detail: visit.detail })
     }
 
     /// What is stored, if it may replace this failure (RFC 5861 §4, RFC 9111 §4.2.4).
-    fn instead_of(&self, visit: &Visit<'_>, error: OriginFailure) -> Option<Reply<O>> {
+    fn instead_of(&self, visit: &Visit<'_>, error: OriginFailure) -> Result<Reply<O>, OnError> {
         let now = self.host.clock.now();
-        let entry = visit.fallback.as_ref()?;
-        if on_origin_error(visit.request, entry, error, &self.site.policy, now) != OnError::ServeStored {
-            return None;
+        let entry = visit.fallback.as_ref().ok_or(OnError::PassOn)?;
+        match on_origin_error(visit.request, entry, error, &self.site.policy, now) {
+            OnError::ServeStored => {}
+            otherwise => return Err(otherwise),
         }
         if let Some(mut slot) = self.isolate.slot(visit.key.as_str()) {
             slot.origin_failed_at = Some(now);
@@ -193,12 +211,12 @@ where
         let mut reply = from_entry(visit.request, entry, &life, status);
         // Fresh or not: the client gets an older one than it asked for.
         reply.word = CacheWord::Stale;
-        Some(reply)
+        Ok(reply)
     }
 
     /// Takes an answer that is more than "still right". `hidden`: the origin never saw the client's conditions and range.
     async fn take(&self, mut visit: Visit<'_>, arrived: Arrived<O::Body>, hidden: bool) -> Outcome<O> {
-        if let Some(reply) = self.instead_of(&visit, OriginFailure::Status(arrived.head.status)) {
+        if let Ok(reply) = self.instead_of(&visit, OriginFailure::Status(arrived.head.status)) {
             return Ok(reply);
         }
         let draft = if visit.request.is_head() || !visit.may_store {
@@ -278,7 +296,10 @@ where
             return Ok(self.copy_and_store(visit, arrived, draft));
         }
         let Arrived { head, body, .. } = arrived;
-        match body.gather(BODY_BYTES_MAX).await {
+        // What is empty is not read: as coded content it would be broken.
+        let gathered =
+            if length == Some(0) { Ok(Gathered::Whole(Vec::new())) } else { body.gather(BODY_BYTES_MAX).await };
+        match gathered {
             Ok(Gathered::Whole(bytes)) => match draft.finish(Rc::from(bytes)) {
                 Ok(entry) => {
                     let entry = Rc::new(entry);
