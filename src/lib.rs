@@ -1,13 +1,14 @@
 //! Workers KV turned into what applications need: sessions, caches, flags, counters, limits, locks and more.
 //!
 //! The modules, in reading order: [`clock`], [`random`] and [`background`] are what the platform gives as arguments;
-//! [`json`] is strict JSON and [`patch`] changes it; [`stamp`] orders the writes of many places, and [`recent`] is what
+//! [`json`] is strict JSON, [`patch`] changes it, [`etag`] names what it is; [`stamp`] orders the writes of many places, and [`recent`] is what
 //! an isolate remembers; [`kv`] is Workers KV as a contract; [`patterns`] is the product; [`sim`] is a hostile KV to
 //! test it on. `worker` adapts the platform and `routes` is the HTTP service; both exist on wasm32 only. The feature
 //! `service`, on by default, exports the service's entry points; a Worker of your own that uses the patterns turns it off.
 
 pub mod background;
 pub mod clock;
+pub mod etag;
 pub mod json;
 pub mod kv;
 pub mod patch;
@@ -21,7 +22,8 @@ pub mod stamp;
 #[cfg(target_arch = "wasm32")]
 pub mod worker;
 
-/// Answers every HTTP request: with a `Response` where nothing had to be waited for, otherwise with a promise of one.
+/// Answers every HTTP request, given as `seen` in `entry.js` shows it: with a `Response` where nothing had to be waited for,
+/// otherwise with a promise of one.
 #[cfg(all(target_arch = "wasm32", feature = "service"))]
 #[wasm_bindgen::prelude::wasm_bindgen]
 pub fn fetch(

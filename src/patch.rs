@@ -1,4 +1,4 @@
-//! Changing JSON documents of strangers: JSON Merge Patch (RFC 7396), JSON Patch (RFC 6902), entity tags; all bounded.
+//! Changing JSON documents of strangers: JSON Merge Patch (RFC 7396), JSON Patch (RFC 6902); all bounded.
 //!
 //! - At most 100 operations. A `copy` can double a document, so sizes are checked while operations are applied.
 //! - A patch applies wholly or not at all, and never panics on what it is given.
@@ -7,7 +7,6 @@
 
 use std::collections::BTreeSet;
 
-use base64ct::{Base64UrlUnpadded, Encoding};
 use json_patch::jsonptr::PointerBuf;
 use json_patch::{
     AddOperation, CopyOperation, MoveOperation, PatchErrorKind, PatchOperation, RemoveOperation, ReplaceOperation,
@@ -15,7 +14,6 @@ use json_patch::{
 };
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 /// Operations of one JSON Patch, at most.
@@ -277,50 +275,4 @@ pub fn overlay(under: &Value, over: &Value) -> Value {
         }
         _ => over.clone(),
     }
-}
-
-/// The strong entity tag of a document: equal documents have equal tags.
-pub fn entity_tag(document: &impl Serialize) -> String {
-    // What has no JSON has no tag that any condition could name.
-    etag(&serde_json::to_vec(document).unwrap_or_default())
-}
-
-/// The strong entity tag of these bytes, quotes included. Source: RFC 9110 §8.8.3.
-pub fn etag(bytes: &[u8]) -> String {
-    let digest = Sha256::digest(bytes);
-    format!("\"{}\"", Base64UrlUnpadded::encode_string(digest.get(..16).unwrap_or_default()))
-}
-
-/// What a writer demands of the document as it stands. Source: RFC 9110 §§13.1.1, 13.1.2.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Precondition {
-    /// The value of `If-Match`: `*` or a list of tags.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub if_match: Option<String>,
-    /// The value of `If-None-Match`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub if_none_match: Option<String>,
-}
-
-impl Precondition {
-    /// Whether nothing is demanded.
-    pub fn is_none(&self) -> bool {
-        self.if_match.is_none() && self.if_none_match.is_none()
-    }
-
-    /// Whether it holds for the document whose tag is `current`; nothing: there is no document.
-    pub fn holds(&self, current: Option<&str>) -> bool {
-        let matched = self.if_match.as_deref().is_none_or(|tags| names(tags, current, false));
-        matched && self.if_none_match.as_deref().is_none_or(|tags| !names(tags, current, true))
-    }
-}
-
-/// Whether the list `tags` names `current`. The weak comparison ignores the mark `W/`; the strong one never matches it.
-fn names(tags: &str, current: Option<&str>, weak: bool) -> bool {
-    let Some(current) = current else { return false };
-    tags.split(',').map(str::trim).any(|tag| {
-        let tag = if weak { tag.strip_prefix("W/").unwrap_or(tag) } else { tag };
-        tag == "*" || tag == current
-    })
 }

@@ -27,10 +27,11 @@ use serde_json::{Map, Value};
 use thiserror::Error;
 
 use crate::clock::Timestamp;
+use crate::etag::{Precondition, entity_tag};
 use crate::json;
 use crate::kv::codec::{self, Record};
 use crate::kv::{self, Key, KeySpace, Read, Store, Tenant, Write};
-use crate::patch::{Bounds, Patch, PatchError, Precondition, check, entity_tag};
+use crate::patch::{Bounds, Patch, PatchError, check};
 
 /// How large a profile may be.
 pub const BOUNDS: Bounds = Bounds { bytes_max: 64 * 1024, depth_max: 16 };

@@ -14,9 +14,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use thiserror::Error;
 
+use crate::etag::entity_tag;
 use crate::kv::codec::{self, Record};
 use crate::kv::{self, Corrupt, Key, Read, Store, Tenant, Write};
-use crate::patch::{Bounds, PatchError, check, entity_tag, overlay};
+use crate::patch::{Bounds, PatchError, check, overlay};
 use crate::recent::Recent;
 
 /// How large a setting may be.

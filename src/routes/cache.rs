@@ -16,7 +16,7 @@ use super::reply::{Consistency, Reply};
 use super::turn::{self, Turn};
 use super::{Access, AppStore, Context, Outcome, Route, route};
 use crate::clock::Timestamp;
-use crate::patch::etag;
+use crate::etag::etag;
 use crate::patterns::cache::{
     Bucket, Cache, Found, Freshness, Life, Lookup, MEMORY_SECONDS, Memory, Object, PREFIXES_MAX, Resources,
     SECONDS_MAX, Scope, Severity, TAGS_MAX, Tier, Tiers,

@@ -3,7 +3,7 @@
 use super::extract::header;
 use super::problem::Problem;
 use super::reply::Reply;
-use crate::patch::Precondition;
+use crate::etag::Precondition;
 
 /// The conditions a request sets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

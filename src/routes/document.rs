@@ -10,8 +10,8 @@ use super::problem::{Problem, sentence};
 use super::reply::{Consistency, Reply};
 use super::{Access, AppStore, Context, Outcome, Route, page, patch, route, turn};
 use crate::clock::Timestamp;
+use crate::etag::entity_tag;
 use crate::kv;
-use crate::patch::entity_tag;
 use crate::patterns::document::{
     BOUNDS, Collection, Collections, Documents, Error, Migrate, Served, Sweep, VERSION_MAX, WriteBack,
 };

@@ -12,7 +12,7 @@ use super::extract::{self, Fields, Query, missing, path_id};
 use super::problem::Problem;
 use super::reply::{Consistency, Reply};
 use super::{Access, AppStore, Context, Outcome, Route, page, route, turn};
-use crate::patch::etag;
+use crate::etag::etag;
 use crate::patterns::experiment::assign::{LAYER_SLOTS, MAX_VARIANTS, MAX_WEIGHT, Slots, Variant};
 use crate::patterns::experiment::{
     Definition, Error, Events, Experiment, Experiments, METRIC_BYTES_MAX, Memory, Reason, Refused, Report, Status,

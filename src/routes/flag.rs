@@ -12,7 +12,7 @@ use super::extract::{self, Query, path_id};
 use super::problem::{Problem, sentence};
 use super::reply::{Consistency, Reply};
 use super::{Access, AppStore, Context, Outcome, Route, page, route, turn};
-use crate::patch::etag;
+use crate::etag::etag;
 use crate::patterns::flag::bounds::DOCUMENT;
 use crate::patterns::flag::{Edit, Error, Flags, HISTORY_MAX, Memory, Snapshot, flag_of};
 

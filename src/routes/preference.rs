@@ -7,7 +7,7 @@ use super::extract::{Query, path_id};
 use super::problem::Problem;
 use super::reply::{Consistency, Reply};
 use super::{Access, AppStore, Context, Outcome, Route, patch, route, turn};
-use crate::patch::Precondition;
+use crate::etag::Precondition;
 use crate::patterns::preference::{BOUNDS, Change, Error, Preferences, Refusal, View, strong};
 use crate::recent::Recent;
 use crate::stamp::Stamps;

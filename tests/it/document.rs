@@ -4,8 +4,9 @@
 
 use kv_patterns::background::Deferred;
 use kv_patterns::clock::{Clock, ManualClock};
+use kv_patterns::etag::Precondition;
 use kv_patterns::kv::{Error as KvError, MemoryStore, Meter, Metered};
-use kv_patterns::patch::{Patch, Precondition};
+use kv_patterns::patch::Patch;
 use kv_patterns::patterns::document::{
     Chain, Collection, Collections, Documents, Error, First, Migrate, Next, Served, Sweep, SweepError, SweepReport,
     Typed, WRITE_BACK_SECONDS,

@@ -2,7 +2,8 @@
 //! Method: the table of RFC 7396 appendix A, the cases of RFC 6902 appendix A (as data of our own), then limits.
 #![allow(clippy::needless_pass_by_value, reason = "a JSON literal is handed over at the place where it stands")]
 
-use kv_patterns::patch::{Bounds, Patch, PatchError, Precondition, check, entity_tag, overlay};
+use kv_patterns::etag::{Precondition, entity_tag};
+use kv_patterns::patch::{Bounds, Patch, PatchError, check, overlay};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 

@@ -2,8 +2,9 @@
 //! join's laws as properties, and two locations modelled as two reads before two writes. Staleness is the simulator's.
 
 use kv_patterns::clock::{Clock, ManualClock, Timestamp};
+use kv_patterns::etag::Precondition;
 use kv_patterns::kv::{MemoryStore, Meter, Metered, PageRequest, Store, Write};
-use kv_patterns::patch::{Patch, PatchError, Precondition};
+use kv_patterns::patch::{Patch, PatchError};
 use kv_patterns::patterns::preference::{
     Change, Entry, Error, Found, Overrides, Preferences, Refusal, Schema, TOMBSTONE_SECONDS, View, decide,
 };

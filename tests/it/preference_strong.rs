@@ -2,8 +2,9 @@
 //! object passes them on, beside the preferences in KV.
 
 use kv_patterns::clock::{Clock, ManualClock};
+use kv_patterns::etag::Precondition;
 use kv_patterns::kv::{MemoryStore, Meter, Metered};
-use kv_patterns::patch::{Patch, Precondition};
+use kv_patterns::patch::Patch;
 use kv_patterns::patterns::preference::strong::{COPY_MILLIS, IDLE_SECONDS, Request, SETTLE_SECONDS, State, decide};
 use kv_patterns::patterns::preference::{Change, Error, Preferences, Refusal, TOMBSTONE_SECONDS, View};
 use kv_patterns::random::SeededRandom;

@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use kv_patterns::clock::{Clock, Timestamp};
-use kv_patterns::patch::{Patch, Precondition};
+use kv_patterns::etag::Precondition;
+use kv_patterns::patch::Patch;
 use kv_patterns::patterns::preference::strong::{Answer, Request, State, decide};
 use kv_patterns::patterns::preference::{Change, Preferences, View};
 use kv_patterns::random::{Random, SeededRandom};

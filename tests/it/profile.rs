@@ -2,8 +2,9 @@
 #![allow(clippy::needless_pass_by_value, reason = "a JSON literal is handed over at the place where it stands")]
 
 use kv_patterns::clock::{Clock, ManualClock};
+use kv_patterns::etag::Precondition;
 use kv_patterns::kv::{Error as KvError, MemoryStore, Meter, Metered};
-use kv_patterns::patch::{Patch, PatchError, Precondition};
+use kv_patterns::patch::{Patch, PatchError};
 use kv_patterns::patterns::profile::{Change, Error, Profile, Profiles};
 use serde_json::{Value, json};
 

@@ -2,8 +2,8 @@
 //! that are damaged, and the pure decision over all its inputs.
 #![allow(clippy::needless_pass_by_value, reason = "a JSON literal is handed over at the place where it stands")]
 
+use kv_patterns::etag::entity_tag;
 use kv_patterns::kv::{Corrupt, Meter, Metered};
-use kv_patterns::patch::entity_tag;
 use kv_patterns::patterns::setting::{Error, Failure, Settings, Source, answer};
 use kv_patterns::recent::Recent;
 use serde_json::{Value, json};

@@ -11,13 +11,17 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("background", &[]),
     ("json", &[]),
     ("patch", &[]),
+    ("etag", &[]),
     ("recent", &["clock"]),
     ("stamp", &["clock", "random"]),
     ("kv", &["clock", "random"]),
     ("sim", &["kv", "clock", "random", "background"]),
-    ("patterns", &["kv", "clock", "random", "background", "json", "patch", "recent", "stamp"]),
-    ("worker", &["patterns", "kv", "clock", "random", "background", "json", "patch", "recent", "stamp"]),
-    ("routes", &["worker", "patterns", "kv", "clock", "random", "background", "json", "patch", "recent", "stamp"]),
+    ("patterns", &["kv", "clock", "random", "background", "json", "patch", "etag", "recent", "stamp"]),
+    ("worker", &["patterns", "kv", "clock", "random", "background", "json", "patch", "etag", "recent", "stamp"]),
+    (
+        "routes",
+        &["worker", "patterns", "kv", "clock", "random", "background", "json", "patch", "etag", "recent", "stamp"],
+    ),
 ];
 
 fn root() -> PathBuf {

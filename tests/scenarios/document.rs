@@ -7,8 +7,8 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use kv_patterns::clock::Clock;
+use kv_patterns::etag::Precondition;
 use kv_patterns::kv::{KeySpace, Read, Store, Tenant, Write};
-use kv_patterns::patch::Precondition;
 use kv_patterns::patterns::document::{Collection, Documents, Sweep};
 use kv_patterns::recent::Recent;
 use kv_patterns::sim::{Fault, Isolate, SimBackground, SimClock, SimStore};

@@ -6,8 +6,9 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use kv_patterns::clock::Clock;
+use kv_patterns::etag::Precondition;
 use kv_patterns::kv::{KeySpace, Read, Store, Tenant, Write};
-use kv_patterns::patch::{Patch, Precondition};
+use kv_patterns::patch::Patch;
 use kv_patterns::patterns::preference::{Change, Preferences};
 use kv_patterns::recent::Recent;
 use kv_patterns::sim::{Fault, Isolate, SimClock, SimStore};

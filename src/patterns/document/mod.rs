@@ -39,9 +39,10 @@ pub use sweep::{ERRORS_MAX, Sweep, SweepError, SweepReport};
 
 use crate::background::Background;
 use crate::clock::Timestamp;
+use crate::etag::{Precondition, entity_tag};
 use crate::kv::codec::{decode_found, encode};
 use crate::kv::{self, Key, KeySpace, PageRequest, Prefix, Read, Store, Tenant};
-use crate::patch::{Bounds, Patch, PatchError, Precondition, check, entity_tag};
+use crate::patch::{Bounds, Patch, PatchError, check};
 use crate::recent::Recent;
 use crate::stamp::{Stamp, Stamps};
 

@@ -33,9 +33,9 @@ pub use schema::{BOUNDS, EXTRA_FIELDS_MAX, FieldError, Schema};
 
 use super::setting;
 use crate::clock::Timestamp;
+use crate::etag::{Precondition, entity_tag};
 use crate::kv::limits::BULK_KEYS_MAX;
 use crate::kv::{self, Key, KeySpace, Read, Store, Tenant, Write, codec};
-use crate::patch::{Precondition, entity_tag};
 use crate::recent::Recent;
 use crate::stamp::Stamps;
 

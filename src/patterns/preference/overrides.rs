@@ -12,8 +12,9 @@ use thiserror::Error;
 
 use super::schema::{BOUNDS, FieldError, Schema};
 use crate::clock::Timestamp;
+use crate::etag::{Precondition, entity_tag};
 use crate::kv::codec::Record;
-use crate::patch::{Patch, PatchError, Precondition, check, entity_tag, overlay};
+use crate::patch::{Patch, PatchError, check, overlay};
 use crate::stamp::Stamp;
 
 /// How long the trace of an unset field is kept, in seconds (30 days): far longer than any copy stays stale.

@@ -29,8 +29,9 @@ use super::overrides::{Change, Decision, Overrides, decide as decide_change};
 use super::schema::Schema;
 use super::{Error, Found, View};
 use crate::clock::Timestamp;
+use crate::etag::Precondition;
 use crate::kv::{self, Tenant};
-use crate::patch::{Patch, Precondition};
+use crate::patch::Patch;
 use crate::stamp::Stamps;
 
 /// Age from which an older entry in KV counts as wrong and not as late, in seconds: fifteen times KV's usual minute.

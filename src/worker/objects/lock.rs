@@ -1,7 +1,7 @@
 //! The object behind a lock: [`crate::patterns::lock::exact`] decides.
 //!
-//! A caller who waits is a request that asks again every moment, on its own timer: a request cannot be woken by another
-//! one here, and one whose client went away stops asking and loses its place.
+//! A caller who waits is a call that asks again every moment, on its own timer: one cannot be woken by another here. It may
+//! go on when its caller is gone, which is why the pattern only offers the lock to who has waited.
 
 use std::cell::{Cell, RefCell};
 
