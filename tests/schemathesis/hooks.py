@@ -1,4 +1,5 @@
-"""Two checks of our own for schemathesis: valid requests are taken, and no tenant sees what another one made.
+"""Three checks of our own for schemathesis: valid requests are taken, no reply has a header that the document does not name, and
+no tenant sees what another one made.
 
 A request that the schema allows and the Worker refuses is a fault, unless the rule is one that a schema cannot say; those are
 named below, each with its reason. The second tenant's token must be in `.dev.vars`; it never writes anything.
@@ -50,6 +51,20 @@ def valid_requests_are_taken(ctx, response, case):
     label = f"{case.operation.method.upper()} {case.operation.path}"
     field = problem.get("field", "")
     assert is_beyond_schemas(label, field), f"{label} refused a valid request: {response.text}"
+
+
+# What any reply may carry, and no operation says.
+OF_ANY_REPLY = re.compile(r"content-(type|length|encoding)|transfer-encoding|connection|date|vary|x-content-type-options|access-control-.*")
+
+
+@schemathesis.check
+def headers_are_documented(ctx, response, case):
+    documented = case.operation.responses.find_by_status_code(response.status_code)
+    if documented is None:
+        return
+    known = {name.lower() for name, _ in documented.headers.items()}
+    more = [name for name in response.headers if name.lower() not in known and not OF_ANY_REPLY.fullmatch(name.lower())]
+    assert not more, f"{case.operation.label} answered {response.status_code} with {more}"
 
 
 def says_nothing(answer):
