@@ -1,4 +1,5 @@
-"""Two checks of our own for schemathesis: valid requests are taken, and no tenant sees what another one made.
+"""Three checks of our own for schemathesis: valid requests are taken, no reply has a header that the document does not name, and
+no tenant sees what another one made.
 
 A request that the schema allows and the Worker refuses is a fault, unless the rule is one that a schema cannot say; those are
 named below, each with its reason. The second tenant's token must be in `.dev.vars`; it never writes anything.
@@ -20,7 +21,8 @@ BEYOND_SCHEMAS = [
     (r"POST /v1/locks/.*/renew", r"lockId", "of mode kv-demo: cannot be renewed"),
     (r"PUT /v1/collections/\{collection\}", r"migrations.*", "a whole chain, whose places are JSON Pointers"),
     (r"PUT /v1/experiments/\{name\}", r"variants.*|overrides.*|layer", "names once; overrides name variants; slots that end after they start"),
-    (r"PUT /v1/flags.*", r"/.*", "flagd's rules, and what JSONLogic may hold"),
+    (r"PUT /v1/flags", r"/.*", "flagd's rules, and what JSONLogic may hold"),
+    (r"PUT /v1/flags/\{key\}", r"(variants|defaultVariant|targeting|metadata|overrides)(/.*)?", "the same, by its place in the flag"),
     (r"(PUT|POST) /v1/origins/.*", r"baseUrl|prefix", "public hosts only; at most 16 segments"),
     (r"(PUT|PATCH) /v1/users/\{user\}/preferences", r".*", "the tenant's own fields, languages and zones by their shape"),
     (r"PATCH .*", r"|\d+|/.*|__proto__|constructor|prototype", "operations on what is not there, or that leave no object; names that pollute prototypes"),
@@ -50,6 +52,21 @@ def valid_requests_are_taken(ctx, response, case):
     label = f"{case.operation.method.upper()} {case.operation.path}"
     field = problem.get("field", "")
     assert is_beyond_schemas(label, field), f"{label} refused a valid request: {response.text}"
+
+
+# What any reply may carry, and no operation says.
+OF_ANY_REPLY = re.compile(r"content-(type|length|encoding)|transfer-encoding|connection|date|vary|x-content-type-options|access-control-.*")
+
+
+@schemathesis.check
+def headers_are_documented(ctx, response, case):
+    documented = case.operation.responses.find_by_status_code(response.status_code)
+    # Other methods are tried as well, and OPTIONS is no operation of the document.
+    if documented is None or response.request.method != case.operation.method.upper():
+        return
+    known = {name.lower() for name, _ in documented.headers.items()}
+    more = [name for name in response.headers if name.lower() not in known and not OF_ANY_REPLY.fullmatch(name.lower())]
+    assert not more, f"{case.operation.label} answered {response.status_code} with {more}"
 
 
 def says_nothing(answer):

@@ -31,6 +31,7 @@ test("a reply that is not documented is noticed", async () => {
   const headers = new Headers(answer.headers);
   headers.delete("consistency");
   expect(violations(document, operation, { ...answer, headers })).toEqual(["the header Consistency is missing"]);
+  expect(violations(document, operation, { ...answer, headers: new Headers([...answer.headers, ["x-more", "1"]]) })).toEqual(["the header x-more is not documented of 201"]);
   expect(violations(document, operation, { ...answer, status: 299 })[0]).toContain("299 is not documented");
   expect(violations(document, operation, { ...answer, body: { ...answer.body, token: "x" } })).not.toEqual([]);
   expect(violations(document, operation, { ...answer, body: { ...answer.body, more: 1 } })).not.toEqual([]);

@@ -75,6 +75,9 @@ function faults(document: Document, schema: Json, value: unknown): string[] {
   return validator.validate(value).errors.map(({ instanceLocation, error }) => `${instanceLocation}: ${error}`);
 }
 
+/** What any reply may carry, and no operation says. */
+const OF_ANY_REPLY = /^(content-(type|length)|vary|x-content-type-options|access-control-.*|x-test-.*)$/;
+
 /** How `answer` breaks what is documented of `operation`: nothing, when it keeps it. */
 export function violations(document: Document, operation: Operation, answer: Answer): string[] {
   const { status, headers } = answer;
@@ -89,6 +92,11 @@ export function violations(document: Document, operation: Operation, answer: Ans
     const value = headers.get(name);
     if (value === null && header.required !== false) broken.push(`the header ${name} is missing`);
     if (value !== null) broken.push(...faults(document, header.schema, value).map((fault) => `the header ${name} ${fault}`));
+  }
+
+  const documented = Object.keys(response.headers ?? {}).map((name) => name.toLowerCase());
+  for (const name of headers.keys()) {
+    if (!documented.includes(name) && !OF_ANY_REPLY.test(name)) broken.push(`the header ${name} is not documented of ${status}`);
   }
 
   const contents: Json = response.content ?? {};

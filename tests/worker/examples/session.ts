@@ -8,6 +8,7 @@ const ofToken = async () => ({ body: { token: (await issue()).token } });
 export const examples: Examples = {
   createSession: async () => ({
     status: 201,
+    query: "cookie=1",
     body: { userId: fresh("user"), email: "a@example.com", roles: ["admin"], data: { theme: "dark" }, idleSeconds: 60 },
   }),
   verifySession: ofToken,
