@@ -6,8 +6,8 @@
 //! Sources: Kleppmann, "How to do distributed locking" (2016); sequencers: Burrows, "The Chubby lock service for
 //! loosely-coupled distributed systems" (OSDI 2006) §2.4.
 //!
-//! Cost: acquire, renew, release, inspect 1 object call each and no KV operation; the demonstration: acquire 2 reads
-//! and 1 write, renew 1 read and 1 write, release 1 read and 1 delete, inspect 1 read.
+//! Cost: acquire, renew, release, inspect 1 object call each and no KV operation, acquire 1 more for who was served after
+//! waiting; the demonstration: acquire 2 reads and 1 write, renew 1 read and 1 write, release 1 read and 1 delete, inspect 1 read.
 
 pub mod exact;
 pub mod fence;
