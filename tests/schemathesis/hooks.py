@@ -34,7 +34,7 @@ BEYOND_SCHEMAS = [
 
 
 def is_beyond_schemas(label, field):
-    return any(re.fullmatch(operation, label) and re.fullmatch(name, field) for operation, name, _ in BEYOND_SCHEMAS)
+    return any(re.fullmatch(operation, label) and re.fullmatch(name, field, re.DOTALL) for operation, name, _ in BEYOND_SCHEMAS)
 
 
 def too_many_bytes(case):
