@@ -23,6 +23,7 @@ BEYOND_SCHEMAS = [
     (r"PUT /v1/experiments/\{name\}", r"variants.*|overrides.*|layer", "names once; overrides name variants; slots that end after they start"),
     (r"PUT /v1/flags", r"/.*", "flagd's rules, and what JSONLogic may hold"),
     (r"PUT /v1/flags/\{key\}", r"(variants|defaultVariant|targeting|metadata|overrides)(/.*)?", "the same, by its place in the flag"),
+    (r"PUT /v1/flags/\{key\}/overrides/\{user\}", r"variant", "one of the flag's"),
     (r"(PUT|POST) /v1/origins/.*", r"baseUrl|prefix", "public hosts only; at most 16 segments"),
     (r"(PUT|PATCH) /v1/users/\{user\}/preferences", r".*", "the tenant's own fields, languages and zones by their shape"),
     (r"PATCH .*", r"|\d+|/.*|__proto__|constructor|prototype", "operations on what is not there, or that leave no object; names that pollute prototypes"),
@@ -33,7 +34,7 @@ BEYOND_SCHEMAS = [
 
 
 def is_beyond_schemas(label, field):
-    return any(re.fullmatch(operation, label) and re.fullmatch(name, field) for operation, name, _ in BEYOND_SCHEMAS)
+    return any(re.fullmatch(operation, label) and re.fullmatch(name, field, re.DOTALL) for operation, name, _ in BEYOND_SCHEMAS)
 
 
 def too_many_bytes(case):
