@@ -508,6 +508,15 @@ fn flags_may_come_as_an_array() {
     assert_eq!(problems[0].to_string(), "/flags/1: a flag with this key came before");
 }
 
+#[test]
+fn a_flag_names_no_other_key_than_its_own() {
+    for named in [json!("g"), json!(5), json!(null)] {
+        let flag = json!({ "key": named, "state": "ENABLED", "variants": { "on": true } });
+        let problems = FlagSet::validate(&json!({ "flags": { "f": flag } })).unwrap_err();
+        assert_eq!(problems[0].to_string(), "/flags/f/key: must be the flag's own key");
+    }
+}
+
 // Hostile documents, rules and contexts.
 
 #[test]

@@ -22,7 +22,7 @@ BEYOND_SCHEMAS = [
     (r"PUT /v1/collections/\{collection\}", r"migrations.*", "a whole chain, whose places are JSON Pointers"),
     (r"PUT /v1/experiments/\{name\}", r"variants.*|overrides.*|layer", "names once; overrides name variants; slots that end after they start"),
     (r"PUT /v1/flags", r"/.*", "flagd's rules, and what JSONLogic may hold"),
-    (r"PUT /v1/flags/\{key\}", r"(variants|defaultVariant|targeting|metadata|overrides)(/.*)?", "the same, by its place in the flag"),
+    (r"PUT /v1/flags/\{key\}", r"key|(variants|defaultVariant|targeting|metadata|overrides)(/.*)?", "its own key; the same, by its place in the flag"),
     (r"PUT /v1/flags/\{key\}/overrides/\{user\}", r"variant", "one of the flag's"),
     (r"(PUT|POST) /v1/origins/.*", r"baseUrl|prefix", "public hosts only; at most 16 segments"),
     (r"(PUT|PATCH) /v1/users/\{user\}/preferences", r".*", "the tenant's own fields, languages and zones by their shape"),

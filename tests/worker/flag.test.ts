@@ -118,6 +118,7 @@ describe("documents", () => {
     const rule = (targeting: unknown) => refused({ f: flag("off", { targeting }) });
     expect(await refused({ f: { ...flag(), variants: { on: true, off: "no" } } })).toBe("400 invalid-request /flags/f/variants/on");
     expect(await refused({ f: flag("nope") })).toBe("400 invalid-request /flags/f/defaultVariant");
+    expect(await refused({ f: { ...flag(), key: 5 } })).toBe("400 invalid-request /flags/f/key");
     expect(await refused({ f: flag() }, { settings: { bucketing: "v9" } })).toBe("400 invalid-request /settings/bucketing");
     expect(await rule({ nonsense: [] })).toBe("400 invalid-request /flags/f/targeting/nonsense");
     expect(await rule({ $ref: "gone" })).toMatch(/^400 invalid-request \/flags\/f\/targeting/);

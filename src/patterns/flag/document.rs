@@ -185,6 +185,9 @@ fn read(document: &Value) -> Result<(FlagSet, Problems), Problem> {
         if let Err(problem) = &flag {
             problems.push(problem.clone());
         }
+        if value.get("key").is_some_and(|named| named.as_str() != Some(key.as_str())) {
+            problems.push(Problem::new(format!("{path}/key"), "must be the flag's own key"));
+        }
         if flags.insert(key, flag).is_some() {
             problems.push(Problem::new(path, "a flag with this key came before"));
         }
