@@ -1,9 +1,9 @@
 //! Workers KV turned into what applications need: sessions, caches, flags, counters, limits, locks and more.
 //!
 //! The modules, in reading order: [`clock`], [`random`] and [`background`] are what the platform gives as arguments;
-//! [`json`] is strict JSON, [`patch`] changes it, [`etag`] names what it is; [`stamp`] orders the writes of many places, and [`recent`] is what
-//! an isolate remembers; [`kv`] is Workers KV as a contract; [`patterns`] is the product; [`sim`] is a hostile KV to
-//! test it on. `worker` adapts the platform and `routes` is the HTTP service; both exist on wasm32 only. The feature
+//! [`json`] is strict JSON, [`patch`] changes it, [`etag`] names what it is; [`stamp`] orders the writes of many places, and
+//! [`recent`] is what an isolate remembers; [`kv`] is Workers KV as a contract; [`patterns`] is the product; [`sim`] is a
+//! hostile KV to test it on. `worker` adapts the platform and `routes` is the HTTP service; both exist on wasm32 only. The feature
 //! `service`, on by default, exports the service's entry points; a Worker of your own that uses the patterns turns it off.
 
 pub mod background;

@@ -14,6 +14,8 @@ pub(crate) enum Mode {
     Down,
     /// Reads come back, writes do not.
     ReadOnly,
+    /// Reads come back, writes are too many for their key.
+    Throttled,
     /// Answers only after so many milliseconds.
     Slow(u64),
 }
@@ -39,6 +41,7 @@ impl Faulty {
         match self.mode.get() {
             Mode::Down => Err(Error::Unavailable("down".to_owned())),
             Mode::ReadOnly if writes => Err(Error::Unavailable("down".to_owned())),
+            Mode::Throttled if writes => Err(Error::Throttled),
             Mode::Slow(millis) => {
                 // Waits by looking at the clock, so that somebody else's wait can end first.
                 let until = self.clock.now().plus_millis(millis);
@@ -55,7 +58,7 @@ impl Faulty {
                 .await;
                 Ok(())
             }
-            Mode::Up | Mode::ReadOnly => Ok(()),
+            Mode::Up | Mode::ReadOnly | Mode::Throttled => Ok(()),
         }
     }
 }
